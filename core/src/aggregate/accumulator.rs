@@ -1,0 +1,239 @@
+//! One accumulator and its encoding.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::model::{DataType, Date, EventTime, Value};
+use crate::pipeline::{Function, Selected};
+
+use super::nearest_quotient;
+
+/// What one aggregate function keeps. SQL null rules: nulls are skipped; without a value all but counts are null.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Accumulator {
+    Count(i64),
+    /// `sum` and `avg` of bigint; exact.
+    Integer {
+        sum: i128,
+        count: i64,
+    },
+    /// `sum` and `avg` of double.
+    Double {
+        sum: f64,
+        count: i64,
+    },
+    Min(Value<'static>),
+    Max(Value<'static>),
+}
+
+/// Bytes that no accumulator wrote.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an accumulator: {0}")]
+pub struct AccumulatorError(pub &'static str);
+
+impl Accumulator {
+    /// The empty accumulator of a selected column.
+    pub fn empty(selected: &Selected) -> Accumulator {
+        let argument = selected.argument.as_ref().map(|a| a.data_type());
+        match (selected.function, argument) {
+            (Function::Count, _) => Accumulator::Count(0),
+            (Function::Sum | Function::Avg, Some(DataType::Double)) => {
+                Accumulator::Double { sum: 0.0, count: 0 }
+            }
+            (Function::Sum | Function::Avg, _) => Accumulator::Integer { sum: 0, count: 0 },
+            (Function::Min, _) => Accumulator::Min(Value::Null),
+            (Function::Max, _) => Accumulator::Max(Value::Null),
+        }
+    }
+
+    /// Adds one argument; `count(*)` passes any value that is not null.
+    pub fn add(&mut self, value: &Value<'_>) {
+        match (self, value) {
+            (_, Value::Null) => {}
+            (Accumulator::Count(n), _) => *n += 1,
+            (Accumulator::Integer { sum, count }, Value::Bigint(v)) => {
+                *sum += i128::from(*v);
+                *count += 1;
+            }
+            (Accumulator::Double { sum, count }, Value::Double(v)) => {
+                *sum += v;
+                *count += 1;
+            }
+            (Accumulator::Min(kept), v) => keep(kept, v, Ordering::Less),
+            (Accumulator::Max(kept), v) => keep(kept, v, Ordering::Greater),
+            (kept, v) => unreachable!("typed at load: {kept:?} takes no {v:?}"),
+        }
+    }
+
+    /// Adds what another accumulator of the same column holds.
+    pub fn merge(&mut self, other: &Accumulator) {
+        match (self, other) {
+            (Accumulator::Count(n), Accumulator::Count(m)) => *n += m,
+            (Accumulator::Integer { sum, count }, Accumulator::Integer { sum: s, count: c }) => {
+                *sum += s;
+                *count += c;
+            }
+            (Accumulator::Double { sum, count }, Accumulator::Double { sum: s, count: c }) => {
+                *sum += s;
+                *count += c;
+            }
+            (Accumulator::Min(kept), Accumulator::Min(v)) => keep(kept, v, Ordering::Less),
+            (Accumulator::Max(kept), Accumulator::Max(v)) => keep(kept, v, Ordering::Greater),
+            (kept, other) => unreachable!("one column, one kind: {kept:?} and {other:?}"),
+        }
+    }
+
+    /// The value of the column.
+    pub fn finish(&self, function: Function) -> Value<'static> {
+        match self {
+            Accumulator::Count(n) => Value::Bigint(*n),
+            Accumulator::Integer { count: 0, .. } | Accumulator::Double { count: 0, .. } => Value::Null,
+            Accumulator::Integer { sum, count } if function == Function::Avg => {
+                Value::Double(nearest_quotient(*sum, *count))
+            }
+            Accumulator::Double { sum, count } if function == Function::Avg => {
+                Value::Double(sum / *count as f64)
+            }
+            Accumulator::Integer { sum, .. } => Value::Numeric(*sum),
+            Accumulator::Double { sum, .. } => Value::Double(*sum),
+            Accumulator::Min(v) | Accumulator::Max(v) => v.clone(),
+        }
+    }
+
+    /// Appends the encoding: a kind byte, then fixed little-endian fields or a value.
+    ///
+    /// | kind | accumulator | fields |
+    /// |---|---|---|
+    /// | 1 | count | i64 |
+    /// | 2 | integer | i128 sum, i64 count |
+    /// | 3 | double | f64 sum, i64 count |
+    /// | 4, 5 | min, max | value |
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Accumulator::Count(n) => {
+                out.push(1);
+                out.extend_from_slice(&n.to_le_bytes());
+            }
+            Accumulator::Integer { sum, count } => {
+                out.push(2);
+                out.extend_from_slice(&sum.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
+            }
+            Accumulator::Double { sum, count } => {
+                out.push(3);
+                out.extend_from_slice(&sum.to_bits().to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
+            }
+            Accumulator::Min(v) => {
+                out.push(4);
+                encode_value(v, out);
+            }
+            Accumulator::Max(v) => {
+                out.push(5);
+                encode_value(v, out);
+            }
+        }
+    }
+
+    /// Takes one accumulator off the front of `bytes`.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Accumulator, AccumulatorError> {
+        Ok(match take::<1>(bytes)?[0] {
+            1 => Accumulator::Count(i64::from_le_bytes(take(bytes)?)),
+            2 => Accumulator::Integer {
+                sum: i128::from_le_bytes(take(bytes)?),
+                count: i64::from_le_bytes(take(bytes)?),
+            },
+            3 => Accumulator::Double {
+                sum: f64::from_bits(u64::from_le_bytes(take(bytes)?)),
+                count: i64::from_le_bytes(take(bytes)?),
+            },
+            4 => Accumulator::Min(decode_value(bytes)?),
+            5 => Accumulator::Max(decode_value(bytes)?),
+            _ => return Err(AccumulatorError("unknown kind")),
+        })
+    }
+}
+
+fn keep(kept: &mut Value<'static>, candidate: &Value<'_>, wanted: Ordering) {
+    if candidate.is_null() {
+        return;
+    }
+    if kept.is_null() || compare(candidate, kept) == wanted {
+        *kept = candidate.clone().into_owned();
+    }
+}
+
+/// Order of two values of one type that are not null; text by bytes (collation C).
+fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    match (a, b) {
+        (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
+        (Value::Bigint(a), Value::Bigint(b)) => a.cmp(b),
+        (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
+        (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),
+        (Value::Date(a), Value::Date(b)) => a.cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+        (Value::Numeric(a), Value::Numeric(b)) => a.cmp(b),
+        (a, b) => unreachable!("typed at load: {a:?} against {b:?}"),
+    }
+}
+
+/// Appends a value: a kind byte, then fixed little-endian bytes, or a u32 length and text.
+pub(crate) fn encode_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.push(0),
+        Value::Boolean(v) => out.extend_from_slice(&[1, u8::from(*v)]),
+        Value::Bigint(v) => {
+            out.push(2);
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+        Value::Double(v) => {
+            out.push(3);
+            out.extend_from_slice(&v.to_bits().to_le_bytes());
+        }
+        Value::Timestamp(v) => {
+            out.push(4);
+            out.extend_from_slice(&v.0.to_le_bytes());
+        }
+        Value::Date(v) => {
+            out.push(5);
+            out.extend_from_slice(&v.0.to_le_bytes());
+        }
+        Value::Text(v) => {
+            out.push(6);
+            let length = u32::try_from(v.len()).expect("a record is far below 4 GiB");
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(v.as_bytes());
+        }
+        Value::Numeric(v) => {
+            out.push(7);
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+    }
+}
+
+/// Takes one value off the front of `bytes`.
+pub(crate) fn decode_value(bytes: &mut &[u8]) -> Result<Value<'static>, AccumulatorError> {
+    Ok(match take::<1>(bytes)?[0] {
+        0 => Value::Null,
+        1 => Value::Boolean(take::<1>(bytes)?[0] != 0),
+        2 => Value::Bigint(i64::from_le_bytes(take(bytes)?)),
+        3 => Value::Double(f64::from_bits(u64::from_le_bytes(take(bytes)?))),
+        4 => Value::Timestamp(EventTime(i64::from_le_bytes(take(bytes)?))),
+        5 => Value::Date(Date(i32::from_le_bytes(take(bytes)?))),
+        6 => {
+            let length = u32::from_le_bytes(take(bytes)?) as usize;
+            let (text, rest) = bytes.split_at_checked(length).ok_or(AccumulatorError("cut off"))?;
+            *bytes = rest;
+            let text = std::str::from_utf8(text).map_err(|_| AccumulatorError("text is not UTF-8"))?;
+            Value::Text(Cow::Owned(text.to_owned()))
+        }
+        7 => Value::Numeric(i128::from_le_bytes(take(bytes)?)),
+        _ => return Err(AccumulatorError("unknown value kind")),
+    })
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], AccumulatorError> {
+    let (head, rest) = bytes.split_first_chunk::<N>().ok_or(AccumulatorError("cut off"))?;
+    *bytes = rest;
+    Ok(*head)
+}

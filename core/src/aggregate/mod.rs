@@ -1,0 +1,11 @@
+//! Accumulators: add, merge, finish, encode.
+//!
+//! Owns what one aggregate function keeps for one window, key and partition. Merging is commutative and
+//! associative, so no interleaving changes a final value (sums of doubles up to rounding). Values come from the
+//! engine, go into state and into result deltas. Tested here and by the engine's property tests.
+
+mod accumulator;
+mod average;
+
+pub use accumulator::{Accumulator, AccumulatorError};
+pub use average::nearest_quotient;

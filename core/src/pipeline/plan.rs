@@ -1,0 +1,236 @@
+//! The plan: what a pipeline file means, with nothing optional left that the file could have left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::expr::Expr;
+use crate::model::{DataType, EventTime, Span, Value};
+
+/// Everything a run needs to know. Made only by `check`.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Consumer group, transactional ids, progress rows and the state directory carry this name.
+    pub application: Arc<str>,
+    /// How often an epoch is committed while live.
+    pub commit_interval: Span,
+    pub connections: Connections,
+    pub sources: Vec<Source>,
+    /// The dead-letter table in schema `millstream`, where the file asks for one.
+    pub dead_letter_table: Option<String>,
+    pub aggregates: Vec<Aggregate>,
+    pub records: Vec<RecordOutput>,
+    pub tests: Vec<TestCase>,
+    /// xxh3-64 of the canonical text of the semantic part: sources, aggregates, records. Connections,
+    /// `commit_interval` and tests do not enter.
+    pub hash: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// librdkafka settings, `bootstrap.servers` among them; none that millstream owns.
+    pub kafka: BTreeMap<String, String>,
+    /// A `postgres://` URL; `None` takes PG* or DB_* from the environment.
+    pub postgres_url: Option<String>,
+}
+
+/// Index of a source in `Plan::sources`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceId(pub usize);
+
+/// Index of an aggregate in `Plan::aggregates`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AggregateId(pub usize);
+
+/// Index of a field in its source's `fields`, and of its value in the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FieldId(pub usize);
+
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: Arc<str>,
+    pub topic: Arc<str>,
+    /// Partitions to create the topic with where it is missing; `None`: it must exist.
+    pub create_partitions: Option<i32>,
+    pub fields: Vec<Field>,
+    pub event_time: FieldId,
+    pub watermark: WatermarkSpec,
+    pub keyed_by: Option<FieldId>,
+    pub start: Start,
+    pub checks: Vec<Check>,
+    /// Values above this many bytes are `TOO_LARGE`.
+    pub max_record_bytes: usize,
+    pub dead_letter_topic: Option<Arc<str>>,
+    pub late_topic: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: Arc<str>,
+    pub data_type: DataType,
+    pub encoding: Encoding,
+    /// `!`: present and not null.
+    pub required: bool,
+}
+
+/// How a field stands in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// As its type says: text for `timestamp`, `uuid`, `inet`; a number for `bigint`, `double`.
+    Plain,
+    /// `timestamp_ms`: an integer of milliseconds.
+    Millis,
+    /// `timestamp_s`: an integer of seconds.
+    Seconds,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct WatermarkSpec {
+    pub delay: Span,
+    pub max_future: Span,
+    pub idle_after: Span,
+}
+
+/// Where a partition that was never seen begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// The first record whose Kafka timestamp is not before this.
+    At(EventTime),
+}
+
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub name: Arc<str>,
+    pub expect: Expr,
+    pub on_fail: OnFail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    DeadLetter,
+    Count,
+}
+
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    pub name: Arc<str>,
+    pub source: SourceId,
+    /// `where`: records for which it is not true do not match.
+    pub condition: Option<Expr>,
+    pub window: Window,
+    pub allowed_lateness: Span,
+    pub by: Vec<GroupBy>,
+    pub select: Vec<Selected>,
+    pub table: ResultTable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Aligned to 1970-01-01T00:00Z.
+    Tumbling { size: Span },
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupBy {
+    /// The column.
+    pub name: Arc<str>,
+    /// Never null, by type.
+    pub expr: Expr,
+}
+
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The column.
+    pub name: Arc<str>,
+    pub function: Function,
+    /// The argument; `None` only for `count(*)`.
+    pub argument: Option<Expr>,
+    /// `filter (where ...)`.
+    pub filter: Option<Expr>,
+    pub data_type: DataType,
+}
+
+/// The aggregate functions. `data_type` of the argument decides the accumulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Function {
+    Count,
+    Sum,
+    Min,
+    Max,
+    Avg,
+}
+
+/// A table in PostgreSQL that one aggregate owns.
+#[derive(Clone, Debug)]
+pub struct ResultTable {
+    pub name: String,
+    /// Column names; the primary key. The same set as `window_start` (and `window_end`) and the `by` columns.
+    pub key: Vec<Arc<str>>,
+    /// All columns in order: `window_start`, `window_end`, the `by` columns, the selected ones.
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: Arc<str>,
+    pub data_type: DataType,
+    pub nullable: bool,
+}
+
+/// Every accepted record of a source, enriched, to a Kafka topic.
+#[derive(Clone, Debug)]
+pub struct RecordOutput {
+    pub name: Arc<str>,
+    pub source: SourceId,
+    /// Fields to add or replace, in the file's order.
+    pub set: Vec<(Arc<str>, SetValue)>,
+    pub topic: Arc<str>,
+    /// The field whose text is the message key; `None`: the input's key.
+    pub key: Option<FieldId>,
+    pub timestamp: OutputTimestamp,
+}
+
+#[derive(Clone, Debug)]
+pub enum SetValue {
+    /// `commit_time()`: the wall time at which the epoch was first decided.
+    CommitTime,
+    Expr(Expr),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputTimestamp {
+    Produced,
+    Input,
+}
+
+/// One case under `tests`, run by `millstream test`.
+#[derive(Clone, Debug)]
+pub struct TestCase {
+    pub name: String,
+    /// Per source: JSON events in order, repeats already written out.
+    pub given: Vec<(SourceId, Vec<Vec<u8>>)>,
+    pub expect: Vec<Expectation>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    pub aggregate: AggregateId,
+    pub rows: ExpectedRows,
+}
+
+#[derive(Clone, Debug)]
+pub enum ExpectedRows {
+    /// `{ rows: N }`
+    Count(usize),
+    /// Each listed row must match exactly one row in the named columns, and no other row may be left over.
+    Rows(Vec<Vec<(Arc<str>, Value<'static>)>>),
+}
+
+impl Plan {
+    /// Whether any output goes to Kafka, so that the group offset is a witness of its own.
+    pub fn has_kafka_outputs(&self) -> bool {
+        !self.records.is_empty()
+            || self.sources.iter().any(|s| s.dead_letter_topic.is_some() || s.late_topic.is_some())
+    }
+}

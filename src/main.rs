@@ -1,0 +1,5 @@
+//! The millstream program.
+
+fn main() -> std::process::ExitCode {
+    millstream::cli::main()
+}
