@@ -75,6 +75,7 @@ kafka_format() {
 
 # One ApiVersions request, answered: the broker serves requests.
 kafka_answers() {
+  # shellcheck disable=SC2016
   timeout 5 bash -c '
     exec 3<> "/dev/tcp/127.0.0.1/$0"
     printf "\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff" >&3

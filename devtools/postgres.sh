@@ -8,6 +8,7 @@ if [[ $EUID == 0 ]]; then
 fi
 postgres_data=$postgres_home/data
 postgres_log=$postgres_home/postgres.log
+database_url=postgres://millstream:millstream@127.0.0.1:$postgres_port/stream_data
 
 as_postgres() { # as_postgres PROGRAM...: from a folder that this user can be in
   if [[ $EUID == 0 ]]; then
@@ -42,6 +43,7 @@ postgres_init() {
   local bin secret=$postgres_home/password
   bin=$(postgres_bin)
   rm -rf "$postgres_data"
+  # shellcheck disable=SC2016
   as_postgres bash -c 'umask 077 && printf "millstream\n" > "$0"' "$secret"
   as_postgres "$bin/initdb" --pgdata "$postgres_data" --username millstream --pwfile "$secret" \
     --auth-host scram-sha-256 --auth-local trust --encoding UTF8 --locale C.UTF-8 > "$logs/initdb.log" 2>&1 ||
