@@ -111,8 +111,10 @@ kafka_start() {
   kafka_write_config
   kafka_format
   kafka_launch
-  wait_until 90 kafka_ready_or_gone && kafka_pid >/dev/null ||
-    { show_log_end "$kafka_log"; die "Kafka did not become ready: see $kafka_log"; }
+  if ! wait_until 90 kafka_ready_or_gone || kafka_gone; then
+    show_log_end "$kafka_log"
+    die "Kafka did not become ready: see $kafka_log"
+  fi
 }
 
 kafka_gone() { ! kafka_pid >/dev/null; }
