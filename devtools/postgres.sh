@@ -2,20 +2,18 @@
 # Debian's own PostgreSQL server on a data directory and port of this checkout. Sourced by `dev`.
 
 postgres_home=$state/postgres
+postgres_as=()
 if [[ $EUID == 0 ]]; then
   # PostgreSQL refuses to run as root, and its user may not be able to reach the checkout (/root is closed).
   postgres_home=/var/lib/millstream-dev/$(printf '%s' "$checkout" | sha256sum | cut -c 1-12)
+  postgres_as=(setpriv --reuid postgres --regid postgres --init-groups --)
 fi
 postgres_data=$postgres_home/data
 postgres_log=$postgres_home/postgres.log
 database_url=postgres://millstream:millstream@127.0.0.1:$postgres_port/stream_data
 
-as_postgres() { # as_postgres PROGRAM...: from a folder that this user can be in
-  if [[ $EUID == 0 ]]; then
-    (cd "$postgres_home" && exec setpriv --reuid postgres --regid postgres --init-groups -- "$@")
-  else
-    "$@"
-  fi
+as_postgres() { # as_postgres PROGRAM...: from a folder that its user can be in
+  (cd "$postgres_home" && exec "${postgres_as[@]}" "$@")
 }
 
 # The folder of the server's programs: those that made the data, else the newest.
@@ -46,7 +44,7 @@ postgres_init() {
   # shellcheck disable=SC2016
   as_postgres bash -c 'umask 077 && printf "millstream\n" > "$0"' "$secret"
   as_postgres "$bin/initdb" --pgdata "$postgres_data" --username millstream --pwfile "$secret" \
-    --auth-host scram-sha-256 --auth-local trust --encoding UTF8 --locale C.UTF-8 > "$logs/initdb.log" 2>&1 ||
+    --auth scram-sha-256 --encoding UTF8 --locale C.UTF-8 > "$logs/initdb.log" 2>&1 ||
     { show_log_end "$logs/initdb.log"; die "PostgreSQL's data directory could not be made"; }
   as_postgres tee -a "$postgres_data/postgresql.conf" > /dev/null <<'EOF'
 listen_addresses = '127.0.0.1'
@@ -60,13 +58,14 @@ EOF
   as_postgres touch "$postgres_data/.complete"
 }
 
-postgres_answers() { "$(postgres_bin)/pg_isready" -q -h 127.0.0.1 -p "$postgres_port"; }
+postgres_answers() { "$(postgres_bin)/pg_isready" -q -h 127.0.0.1 -p "$postgres_port" -U millstream -d postgres; }
 postgres_ready_or_gone() { ! postgres_pid >/dev/null || postgres_answers; }
 
 postgres_launch() {
   (
     unlock_state
-    as_postgres setsid nohup "$(postgres_bin)/postgres" -D "$postgres_data" -p "$postgres_port" -k "$postgres_home" \
+    cd "$postgres_home"
+    exec setsid nohup "${postgres_as[@]}" "$(postgres_bin)/postgres" -D "$postgres_data" -p "$postgres_port" -c unix_socket_directories= \
       < /dev/null >> "$logs/postgres.log" 2>&1
   ) &
   wait_until 10 postgres_pid >/dev/null && wait_until 60 postgres_ready_or_gone && postgres_pid >/dev/null
