@@ -40,6 +40,9 @@ listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENT
 log.dirs=$kafka_home/data
+# A killed broker is let in again only when its old registration has expired (9 s by default).
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -111,24 +114,22 @@ kafka_start() {
   kafka_write_config
   kafka_format
   kafka_launch
-  if ! wait_until 90 kafka_ready_or_gone || kafka_gone; then
+  if ! wait_until 90 kafka_ready_or_gone || ! kafka_pid >/dev/null; then
     show_log_end "$kafka_log"
     die "Kafka did not become ready: see $kafka_log"
   fi
 }
 
-kafka_gone() { ! kafka_pid >/dev/null; }
-
 kafka_stop() {
   local pid
   pid=$(kafka_pid) || return 0
   kill -TERM "$pid"
-  wait_until 30 kafka_gone || { say "Kafka does not stop by itself: killing it"; kafka_kill; }
+  wait_until 30 ended "$pid" || { say "Kafka does not stop by itself: killing it"; kafka_kill; }
 }
 
 kafka_kill() {
   local pid
   pid=$(kafka_pid) || return 0
   kill -KILL "$pid"
-  wait_until 10 kafka_gone || die "process $pid (Kafka) cannot be killed"
+  wait_until 20 ended "$pid" || die "process $pid (Kafka) cannot be killed"
 }

@@ -51,6 +51,8 @@ listen_addresses = '127.0.0.1'
 max_connections = 200
 shared_buffers = 256MB
 max_wal_size = 2GB
+# Started again after a kill, it would otherwise open and sync every file by itself: seconds instead of a moment.
+recovery_init_sync_method = syncfs
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d '
@@ -59,7 +61,11 @@ EOF
 }
 
 postgres_answers() { "$(postgres_bin)/pg_isready" -q -h 127.0.0.1 -p "$postgres_port" -U millstream -d postgres; }
-postgres_ready_or_gone() { ! postgres_pid >/dev/null || postgres_answers; }
+
+# Its process number is in its own file a moment after the launch; a server that refused to start ends before that.
+postgres_ready_or_gone() {
+  if postgres_pid >/dev/null; then postgres_answers; else ended "$postgres_launched"; fi
+}
 
 postgres_launch() {
   (
@@ -68,7 +74,8 @@ postgres_launch() {
     exec setsid nohup "${postgres_as[@]}" "$(postgres_bin)/postgres" -D "$postgres_data" -p "$postgres_port" -c unix_socket_directories= \
       < /dev/null >> "$logs/postgres.log" 2>&1
   ) &
-  wait_until 10 postgres_pid >/dev/null && wait_until 60 postgres_ready_or_gone && postgres_pid >/dev/null
+  postgres_launched=$!
+  wait_until 60 postgres_ready_or_gone && postgres_pid >/dev/null
 }
 
 postgres_sql() { # postgres_sql DATABASE SQL
@@ -81,7 +88,7 @@ postgres_start() {
       die "port $postgres_port is taken by another process: stop it, or set MILLSTREAM_DEV_POSTGRES_PORT to a free one"
     postgres_make_home
     postgres_init
-    # The processes of a killed server hold its memory for a moment, and a new one refuses to start beside them.
+    # The processes of a killed server hold its memory for a moment, and a new server refuses to start beside them.
     postgres_launch || wait_until 15 postgres_launch ||
       { show_log_end "$postgres_log"; die "PostgreSQL did not become ready: see $postgres_log"; }
   fi
@@ -89,18 +96,16 @@ postgres_start() {
     postgres_sql postgres "create database stream_data"
 }
 
-postgres_gone() { ! postgres_pid >/dev/null; }
-
 postgres_stop() {
   local pid
   pid=$(postgres_pid) || return 0
   kill -INT "$pid"
-  wait_until 30 postgres_gone || { say "PostgreSQL does not stop by itself: killing it"; postgres_kill; }
+  wait_until 30 ended "$pid" || { say "PostgreSQL does not stop by itself: killing it"; postgres_kill; }
 }
 
 postgres_kill() {
   local pid
   pid=$(postgres_pid) || return 0
   kill -KILL "$pid"
-  wait_until 10 postgres_gone || die "process $pid (PostgreSQL) cannot be killed"
+  wait_until 20 ended "$pid" || die "process $pid (PostgreSQL) cannot be killed"
 }
