@@ -6,22 +6,23 @@ import sys
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from demo.books import Books, Counts
+from demo.events import LINES, PAGE_VIEWS
 from demo.processor import Processor
 from demo.screen import Screen
 from demo.story import Broken, Story
-from demo.world import CHECKOUT, DATABASE, PARTITIONS, PIPELINE, TOPICS, World
+from demo.world import CHECKOUT, PARTITIONS, PIPELINE, TOPICS, World
 
 
 def main() -> int:
     screen = Screen()
-    world = World()
+    world = World("demo")
     screen.title("A clean table")
     world.make()
-    screen.say(f"   topic user_activity with {PARTITIONS} partitions, database {DATABASE}, state folder {world.state}")
+    screen.say(f"   topic user_activity with {PARTITIONS} partitions, database {world.database}, state folder {world.state}")
     processor = Processor(world)
     books = Books(world.database_url, world.application)
     try:
-        screen.title(f"10,000 lines of a real access log through {PIPELINE.relative_to(CHECKOUT)}, three times kill -9")
+        screen.title(f"{LINES:,} lines of a real access log through {PIPELINE.relative_to(CHECKOUT)}, three times kill -9")
         counts = Story(world, processor, books, screen).tell()
     except Broken as trouble:
         screen.say(f"\ndemo: {trouble}. The end of {world.log}:\n{processor.log_end()}")
@@ -56,19 +57,24 @@ def show_results(screen: Screen, world: World, books: Books) -> None:
 
 def show_counts(screen: Screen, books: Books, counts: Counts) -> bool:
     screen.title("The books")
-    balanced = counts.balanced() and counts.read == 10_000
+    balanced = counts.balanced() and counts.read == LINES
     screen.say(
         f"   read {counts.read:,} = accepted {counts.accepted:,} + duplicate {counts.duplicate:,} + dead {counts.dead:,}"
         f"   {'balanced' if balanced else 'DOES NOT BALANCE'}"
     )
     counted, too_late = books.page_views(), books.too_late()
-    screen.say(f"   page views in the table {counted:,}, too late for it {too_late:,}, in the log 4,307")
-    return balanced and counted + too_late == 4_307
+    screen.say(f"   page views in the table {counted:,}, too late for it {too_late:,}, in the log {PAGE_VIEWS:,}")
+    return balanced and counted + too_late == PAGE_VIEWS
 
 
 def one_record(world: World, topic: str) -> str:
     consumer = Consumer(
-        {"bootstrap.servers": world.brokers, "group.id": "demo-reader", "isolation.level": "read_committed"}
+        {
+            "bootstrap.servers": world.brokers,
+            "group.id": "demo-reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+        }
     )
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
     try:
@@ -81,7 +87,10 @@ def one_record(world: World, topic: str) -> str:
 
 def referee(world: World) -> bool:
     verdict = subprocess.run(
-        [sys.executable, "-m", "chaos.referee", str(PIPELINE)], cwd=CHECKOUT, env=world.environment(), check=False
+        [sys.executable, "-m", "chaos.referee", "--pipeline", str(PIPELINE), "--at-end"],
+        cwd=CHECKOUT,
+        env=world.environment(),
+        check=False,
     )
     return verdict.returncode == 0
 
@@ -92,7 +101,8 @@ def show_where_to_look(screen: Screen, world: World) -> None:
         screen.say(f"   topic {topic:<28}{meaning}")
     screen.say(f"   psql {world.database_url}")
     screen.say("        tables page_view_counts, millstream.dead_letters, millstream.progress; view millstream.status")
-    screen.say(f"   DATABASE_URL={world.database_url} ./dev millstream status {PIPELINE.relative_to(CHECKOUT)}")
+    screen.say('   eval "$(./dev env)"')
+    screen.say(f"   DATABASE_URL={world.database_url} $MILLSTREAM_BIN status {PIPELINE.relative_to(CHECKOUT)}")
     screen.say(f"   {world.log.relative_to(CHECKOUT)}: what the processor said, through all four starts")
     screen.say("   README.md, docs/architecture.md")
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 LOG = Path(__file__).parent / "data" / "apache_combined_semicomplete_2015.log.gz"
+LINES = 10_000
+PAGE_VIEWS = 4_307
 SITE = "http://semicomplete.com"
 
 QUOTED = r'"((?:[^"\\]|\\.)*)"'

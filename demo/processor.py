@@ -1,4 +1,4 @@
-"""The millstream process of the demo, which is started, killed and started again."""
+"""The millstream process, which is started, killed and started again."""
 
 import os
 import signal
@@ -36,6 +36,13 @@ class Processor:
 
     def exit_status(self) -> int | None:
         return self._process.poll() if self._process else None
+
+    def wait(self) -> tuple[int, int]:
+        """Returns the exit status and the most memory it had, in KiB."""
+        assert self._process is not None
+        _, status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return self._process.returncode, usage.ru_maxrss
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -27,7 +27,9 @@ class Story:
         self._processor = processor
         self._books = books
         self._screen = screen
-        self._producer = Producer({"bootstrap.servers": world.brokers, "enable.idempotence": True, "linger.ms": 5})
+        self._producer = Producer(
+            {"bootstrap.servers": world.brokers, "enable.idempotence": True, "linger.ms": 5, "log_level": 3}
+        )
         self._messages = list(messages())
         self._sent = 0
         self._kills = 0
@@ -62,19 +64,22 @@ class Story:
         time.sleep(SLICE)
 
     def _look(self) -> None:
+        self._show_progress()
+        if not self._processor.running():
+            raise Broken(f"millstream ended by itself with exit status {self._processor.exit_status()}")
+
+    def _show_progress(self) -> None:
         counts = self._books.counts()
         if counts.read > self._counts.read:
             self._moved = time.monotonic()
+        elif time.monotonic() - self._moved > PATIENCE:
+            raise Broken(f"millstream has read nothing for {PATIENCE:.0f} s")
         self._counts = counts
         whole = len(self._messages)
         self._screen.progress(
             f"[{bar(counts.read, whole)}] sent {self._sent:>6,}  read {counts.read:>6,} = accepted {counts.accepted:,}"
             f" + duplicate {counts.duplicate:,} + dead {counts.dead:,}   kills {self._kills}"
         )
-        if not self._processor.running():
-            raise Broken(f"millstream ended by itself with exit status {self._processor.exit_status()}")
-        if time.monotonic() - self._moved > PATIENCE:
-            raise Broken(f"millstream has read nothing for {PATIENCE:.0f} s")
 
     def _kill(self) -> None:
         time.sleep(random.uniform(0, 2 * SLICE))
@@ -85,12 +90,14 @@ class Story:
 
     def _drain(self) -> None:
         self._processor.start("--until-end")
+        self._moved = time.monotonic()
         self._screen.say(f"   started as process {self._processor.number()} with --until-end: it drains what waits, and ends")
         while self._processor.running():
+            self._show_progress()
             time.sleep(SLICE)
         if status := self._processor.exit_status():
             raise Broken(f"millstream run --until-end ended with exit status {status}")
-        self._counts = self._books.counts()
+        self._show_progress()
 
 
 def instants(events: int) -> list[int]:

@@ -3,16 +3,16 @@
 import json
 from collections import Counter
 
-from demo.events import event_of, messages
+from demo.events import LINES, PAGE_VIEWS, event_of, messages
 
 
 def test_the_log_gives_the_counts_of_its_notice():
     sent = list(messages())
     events = [json.loads(message.value) for message in sent if message.key is not None]
-    assert len(sent) == 10_000
+    assert len(sent) == LINES
     assert [number for number, message in enumerate(sent, 1) if message.key is None] == [8_899]
     assert Counter(event["event_type"] for event in events) == {
-        "page_view": 4_307,
+        "page_view": PAGE_VIEWS,
         "asset": 5_436,
         "error": 208,
         "probe": 43,
