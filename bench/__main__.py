@@ -82,11 +82,17 @@ def measure(world: World, processor: Processor, events: int) -> int:
     status, memory = processor.wait()
     seconds = time.monotonic() - started
     if status != 0:
-        print(f"bench: millstream ended with exit status {status}. The end of {world.log}:\n{processor.log_end()}")
+        print(
+            f"bench: millstream ended with exit status {status}. The end of {world.log}:\n{processor.log_end()}"
+        )
         return 1
     counts = Books(world.database_url, world.application).counts()
-    print(f"read {counts.read:,} = accepted {counts.accepted:,} + duplicate {counts.duplicate:,} + dead {counts.dead:,}")
-    print(f"{seconds:.2f} s from start to end, {events / seconds:,.0f} events/s, at most {memory // 1024:,} MiB of memory")
+    print(
+        f"read {counts.read:,} = accepted {counts.accepted:,} + duplicate {counts.duplicate:,} + dead {counts.dead:,}"
+    )
+    print(
+        f"{seconds:.2f} s from start to end, {events / seconds:,.0f} events/s, at most {memory // 1024:,} MiB of memory"
+    )
     return 0 if counts.balanced() and counts.read == events else 1
 
 

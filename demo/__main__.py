@@ -18,11 +18,15 @@ def main() -> int:
     world = World("demo")
     screen.title("A clean table")
     world.make()
-    screen.say(f"   topic user_activity with {PARTITIONS} partitions, database {world.database}, state folder {world.state}")
+    screen.say(
+        f"   topic user_activity with {PARTITIONS} partitions, database {world.database}, state folder {world.state}"
+    )
     processor = Processor(world)
     books = Books(world.database_url, world.application)
     try:
-        screen.title(f"{LINES:,} lines of a real access log through {PIPELINE.relative_to(CHECKOUT)}, three times kill -9")
+        screen.title(
+            f"{LINES:,} lines of a real access log through {PIPELINE.relative_to(CHECKOUT)}, three times kill -9"
+        )
         counts = Story(world, processor, books, screen).tell()
     except Broken as trouble:
         screen.say(f"\ndemo: {trouble}. The end of {world.log}:\n{processor.log_end()}")
@@ -63,7 +67,9 @@ def show_counts(screen: Screen, books: Books, counts: Counts) -> bool:
         f"   {'balanced' if balanced else 'DOES NOT BALANCE'}"
     )
     counted, too_late = books.page_views(), books.too_late()
-    screen.say(f"   page views in the table {counted:,}, too late for it {too_late:,}, in the log {PAGE_VIEWS:,}")
+    screen.say(
+        f"   page views in the table {counted:,}, too late for it {too_late:,}, in the log {PAGE_VIEWS:,}"
+    )
     return balanced and counted + too_late == PAGE_VIEWS
 
 
@@ -100,9 +106,13 @@ def show_where_to_look(screen: Screen, world: World) -> None:
     for topic, meaning in TOPICS.items():
         screen.say(f"   topic {topic:<28}{meaning}")
     screen.say(f"   psql {world.database_url}")
-    screen.say("        tables page_view_counts, millstream.dead_letters, millstream.progress; view millstream.status")
+    screen.say(
+        "        tables page_view_counts, millstream.dead_letters, millstream.progress; view millstream.status"
+    )
     screen.say('   eval "$(./dev env)"')
-    screen.say(f"   DATABASE_URL={world.database_url} $MILLSTREAM_BIN status {PIPELINE.relative_to(CHECKOUT)}")
+    screen.say(
+        f"   DATABASE_URL={world.database_url} $MILLSTREAM_BIN status {PIPELINE.relative_to(CHECKOUT)}"
+    )
     screen.say(f"   {world.log.relative_to(CHECKOUT)}: what the processor said, through all four starts")
     screen.say("   README.md, docs/architecture.md")
 

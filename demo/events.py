@@ -63,7 +63,9 @@ def event_of(line: str) -> dict[str, str | None] | None:
     method, target = request.split(" ")[:2]
     return {
         "event_id": sha256(line)[:32],
-        "event_time": datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z").astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "event_time": datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z")
+        .astimezone(UTC)
+        .strftime("%Y-%m-%dT%H:%M:%SZ"),
         "user_id": sha256(f"{ip}|{agent}")[:16],
         "page_url": SITE + target,
         "event_type": type_of(method, int(status), target),

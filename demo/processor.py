@@ -14,7 +14,14 @@ class Processor:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
-        command = [os.environ["MILLSTREAM_BIN"], "run", *options, "--state-dir", str(self._world.state), str(PIPELINE)]
+        command = [
+            os.environ["MILLSTREAM_BIN"],
+            "run",
+            *options,
+            "--state-dir",
+            str(self._world.state),
+            str(PIPELINE),
+        ]
         with self._world.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._world.environment()

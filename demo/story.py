@@ -85,13 +85,17 @@ class Story:
         time.sleep(random.uniform(0, 2 * SLICE))
         number = self._processor.kill()
         self._kills += 1
-        self._screen.say(f"   kill -9 {number}   ({self._kills} of {KILLS}, at {self._counts.read:,} events read)")
+        self._screen.say(
+            f"   kill -9 {number}   ({self._kills} of {KILLS}, at {self._counts.read:,} events read)"
+        )
         self._moved = time.monotonic()
 
     def _drain(self) -> None:
         self._processor.start("--until-end")
         self._moved = time.monotonic()
-        self._screen.say(f"   started as process {self._processor.number()} with --until-end: it drains what waits, and ends")
+        self._screen.say(
+            f"   started as process {self._processor.number()} with --until-end: it drains what waits, and ends"
+        )
         while self._processor.running():
             self._show_progress()
             time.sleep(SLICE)
@@ -103,4 +107,7 @@ class Story:
 def instants(events: int) -> list[int]:
     """One random instant in each part of the log, counted in events read."""
     part = events // (KILLS + 1)
-    return [random.randrange(part * number - part // 2, part * number + part // 2) for number in range(1, KILLS + 1)]
+    return [
+        random.randrange(part * number - part // 2, part * number + part // 2)
+        for number in range(1, KILLS + 1)
+    ]

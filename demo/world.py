@@ -17,7 +17,7 @@ INPUT = "user_activity"
 PARTITIONS = 3
 TOPICS = {
     INPUT: "what was sent",
-    "enriched_activity": "the same events with processing_time, each exactly once (read it with isolation.level=read_committed)",
+    "enriched_activity": "the same with processing_time, each exactly once (read it with isolation.level=read_committed)",
     f"{INPUT}.dead-letters": "what could not be read, unchanged, with the reason in its headers",
     f"{INPUT}.late": "events that came after their window was closed for good",
 }
@@ -63,7 +63,9 @@ class World:
         deadline = time.monotonic() + 60
         while True:
             try:
-                return settle(self.admin.delete_consumer_groups([self.application]), (KafkaError.GROUP_ID_NOT_FOUND,))
+                return settle(
+                    self.admin.delete_consumer_groups([self.application]), (KafkaError.GROUP_ID_NOT_FOUND,)
+                )
             except KafkaException as error:
                 if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                     raise

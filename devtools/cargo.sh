@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Building with cargo: one profile and one set of dependency features, so that RocksDB compiles once a machine. Sourced by `dev`.
+# Building with cargo: one profile and one set of dependency features, so that RocksDB compiles once a machine.
+# Sourced by `dev`.
 
 target=${MILLSTREAM_TARGET_DIR:-$cache/target}
 

@@ -37,8 +37,11 @@ runs_as() { # runs_as PID TEXT
   [[ $(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline") == *"$2"* ]]
 }
 
-# A killed process keeps its number until its parent has noticed, and PostgreSQL minds.
-ended() { [[ ! -e /proc/$1 ]]; }
+gone() { ! runs_as "$@"; }
+
+# A process that has ended keeps its number until its parent collects it.
+ended() { [[ -z $(tr '\0' ' ' < "/proc/$1/cmdline") ]]; } 2>/dev/null
+collected() { [[ ! -e /proc/$1 ]]; }
 
 # Waits until CONDITION (a function or command) holds; false after SECONDS.
 wait_until() { # wait_until SECONDS CONDITION...

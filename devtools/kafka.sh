@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # One Kafka broker (KRaft) as an ordinary process: its jars by Maven, its data under .dev/kafka. Sourced by `dev`.
 
-kafka_version=$(sed -n '/<artifactId>kafka_2.13</,/<version>/s/.*<version>\(.*\)<.*/\1/p' "$checkout/devtools/kafka-pom.xml")
+kafka_pom=$checkout/devtools/kafka-pom.xml
+kafka_version=$(sed -n '/<artifactId>kafka_2.13</,/<version>/s/.*<version>\(.*\)<.*/\1/p' "$kafka_pom")
 kafka_jars=$cache/kafka-$kafka_version
 kafka_home=$state/kafka
 kafka_config=$kafka_home/server.properties
@@ -20,7 +21,7 @@ kafka_get() {
   local part=$kafka_jars.part
   rm -rf "$part" "$kafka_jars"
   mkdir -p "$part"
-  mvn --batch-mode --quiet --strict-checksums --file "$checkout/devtools/kafka-pom.xml" \
+  mvn --batch-mode --quiet --strict-checksums --file "$kafka_pom" \
     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies "-DoutputDirectory=$part" \
     > "$logs/maven.log" 2>&1 ||
     { show_log_end "$logs/maven.log"; die "Maven could not get Kafka: check the network and run again"; }
@@ -124,12 +125,12 @@ kafka_stop() {
   local pid
   pid=$(kafka_pid) || return 0
   kill -TERM "$pid"
-  wait_until 30 ended "$pid" || { say "Kafka does not stop by itself: killing it"; kafka_kill; }
+  wait_until 30 gone "$pid" "$kafka_config" || { say "Kafka does not stop by itself: killing it"; kafka_kill; }
 }
 
 kafka_kill() {
   local pid
   pid=$(kafka_pid) || return 0
   kill -KILL "$pid"
-  wait_until 20 ended "$pid" || die "process $pid (Kafka) cannot be killed"
+  wait_until 20 gone "$pid" "$kafka_config" || die "process $pid (Kafka) cannot be killed"
 }

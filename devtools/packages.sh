@@ -69,7 +69,8 @@ as_root() {
 }
 
 apt() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" < /dev/null >> "$logs/apt.log" 2>&1
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" \
+    < /dev/null >> "$logs/apt.log" 2>&1
 }
 
 # The server's package would start a cluster of its own on 5432, where this machine may have one already.
@@ -107,7 +108,8 @@ need() {
 
 check_rust() {
   ! lacks_rust ||
-    die "Rust $rust_least or newer is needed, here is $(rust_version): run 'rustup update stable', or install https://rustup.rs"
+    die "Rust $rust_least or newer is needed, here is $(rust_version): get it from https://rustup.rs" \
+      "or, if that is where it came from, run 'rustup update stable'"
 }
 
 check_rust_lint() {
@@ -121,7 +123,8 @@ make_venv() {
   say "making the Python environment $venv (once)"
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$python" -m pip install --quiet --disable-pip-version-check "${requirements[@]/#/--requirement=}" > "$logs/pip.log" 2>&1 ||
-    { show_log_end "$logs/pip.log"; die "pip could not install $(printf '%s ' "${requirements[@]}"): check the network and run again"; }
+  "$python" -m pip install --quiet --disable-pip-version-check "${requirements[@]/#/--requirement=}" \
+    > "$logs/pip.log" 2>&1 ||
+    { show_log_end "$logs/pip.log"; die "pip could not install ${requirements[*]}: check the network and run again"; }
   touch "$venv/.complete"
 }

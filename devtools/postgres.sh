@@ -71,15 +71,16 @@ postgres_launch() {
   (
     unlock_state
     cd "$postgres_home"
-    exec setsid nohup "${postgres_as[@]}" "$(postgres_bin)/postgres" -D "$postgres_data" -p "$postgres_port" -c unix_socket_directories= \
-      < /dev/null >> "$logs/postgres.log" 2>&1
+    exec setsid nohup "${postgres_as[@]}" "$(postgres_bin)/postgres" -D "$postgres_data" -p "$postgres_port" \
+      -c unix_socket_directories= < /dev/null >> "$logs/postgres.log" 2>&1
   ) &
   postgres_launched=$!
   wait_until 60 postgres_ready_or_gone && postgres_pid >/dev/null
 }
 
 postgres_sql() { # postgres_sql DATABASE SQL
-  PGPASSWORD=millstream "$(postgres_bin)/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$postgres_port" -U millstream -d "$1" -c "$2"
+  PGPASSWORD=millstream "$(postgres_bin)/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
+    -h 127.0.0.1 -p "$postgres_port" -U millstream -d "$1" -c "$2"
 }
 
 postgres_start() {
@@ -100,12 +101,14 @@ postgres_stop() {
   local pid
   pid=$(postgres_pid) || return 0
   kill -INT "$pid"
-  wait_until 30 ended "$pid" || { say "PostgreSQL does not stop by itself: killing it"; postgres_kill; }
+  wait_until 30 gone "$pid" "$postgres_data" || { say "PostgreSQL does not stop by itself: killing it"; postgres_kill; }
 }
 
 postgres_kill() {
   local pid
   pid=$(postgres_pid) || return 0
   kill -KILL "$pid"
-  wait_until 20 ended "$pid" || die "process $pid (PostgreSQL) cannot be killed"
+  # A new server takes the number in the old one's lock file for a running one until it is collected.
+  wait_until 20 collected "$pid" ||
+    die "process $pid (PostgreSQL) is killed but its parent does not collect it: give this container an init process"
 }

@@ -35,4 +35,6 @@ def test_a_line_becomes_an_event():
 
 
 def test_a_line_that_never_closes_gives_no_event():
-    assert event_of('1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1 "-" "Mozilla/5.0') is None
+    assert (
+        event_of('1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1 "-" "Mozilla/5.0') is None
+    )
