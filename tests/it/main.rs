@@ -1,0 +1,3 @@
+//! Tests against the real servers that `./dev up` starts: one binary, a module for each subject.
+
+mod kafka;
