@@ -1,0 +1,3 @@
+//! One binary for every test that needs more than one module.
+
+mod tidy;
