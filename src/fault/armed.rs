@@ -158,7 +158,7 @@ mod tests {
     fn passes_points_with(variables: &[(&str, &str)]) -> Output {
         let program = std::env::current_exe().expect("the test program has a path");
         Command::new(program)
-            .args(["--exact", "fault::armed::tests::passes_points"])
+            .args(["--exact", "fault::armed::tests::passes_points", "--nocapture"])
             .envs(variables.iter().copied())
             .output()
             .expect("the test program runs")
