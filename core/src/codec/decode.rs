@@ -10,7 +10,7 @@ use super::names::Names;
 use super::scan::{Member, NotJson, Shape};
 use super::{fast, scan};
 use crate::model::{Dead, DeadReason, Row, Value};
-use crate::pipeline::plan::Field;
+use crate::pipeline::Field;
 
 /// Decodes record values of one source into rows.
 #[derive(Debug)]
@@ -65,7 +65,8 @@ impl RecordDecoder {
             return Err(Dead::new(DeadReason::NullValue, "expected a value, found null"));
         };
         if value.len() > self.max_record_bytes {
-            let detail = format!("value of {} bytes, max_record_bytes is {}", value.len(), self.max_record_bytes);
+            let detail =
+                format!("value of {} bytes, max_record_bytes is {}", value.len(), self.max_record_bytes);
             return Err(Dead::new(DeadReason::TooLarge, detail));
         }
         simdutf8::basic::from_utf8(value).map_err(|_| not_utf8(value))
@@ -92,7 +93,14 @@ impl RecordDecoder {
 
     /// A later member of the same name takes the place of an earlier one.
     #[inline]
-    fn take<'a>(&self, text: &'a str, member: Member<'a>, escaped: bool, row: &mut [Value<'a>], watched: &mut u64) {
+    fn take<'a>(
+        &self,
+        text: &'a str,
+        member: Member<'a>,
+        escaped: bool,
+        row: &mut [Value<'a>],
+        watched: &mut u64,
+    ) {
         if let Some(name) = self.names.find(member.key, escaped) {
             *watched |= name.watched;
             if let Some(field) = name.field {

@@ -7,7 +7,7 @@ use super::escape::{escapes_in, unescape};
 use super::timestamp::{TimestampError, from_millis, from_seconds, parse_timestamp};
 use super::{inet, uuid};
 use crate::model::{DataType, Dead, DeadReason, EventTime, Value};
-use crate::pipeline::plan::{Encoding, Field};
+use crate::pipeline::{Encoding, Field};
 
 const LONGEST_NAME: usize = 50;
 const LONGEST_FOUND: usize = 50;
@@ -52,7 +52,10 @@ impl FieldReader {
             (DataType::Inet, _) => Kind::Inet,
             (DataType::Json, _) => Kind::Json,
             (DataType::Date | DataType::Numeric, _) => {
-                unreachable!("field {} is declared as {}, which is no type of a field", field.name, field.data_type)
+                unreachable!(
+                    "field {} is declared as {}, which is no type of a field",
+                    field.name, field.data_type
+                )
             }
         };
         FieldReader { name: field.name.clone(), kind, required: field.required }

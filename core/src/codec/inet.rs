@@ -14,22 +14,18 @@ pub(super) fn canonical(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text.as_ref(), None),
     };
-    let spelled = if address.contains(':') {
-        let address: Ipv6Addr = address.parse().ok()?;
-        let prefix = prefix.map(|digits| prefix_length(digits, 128)).transpose()?;
-        let mut spelled = String::with_capacity(text.len());
-        write_ipv6(address.segments(), &mut spelled);
-        if let Some(bits) = prefix.filter(|&bits| bits != 128) {
-            let _ = write!(spelled, "/{bits}");
-        }
-        spelled
+    let whole = if address.contains(':') { 128 } else { 32 };
+    let bits = prefix.map_or(Some(whole), |digits| prefix_length(digits, whole))?;
+    let mut spelled = String::with_capacity(text.len());
+    if whole == 128 {
+        write_ipv6(address.parse::<Ipv6Addr>().ok()?.segments(), &mut spelled);
     } else {
         address.parse::<Ipv4Addr>().ok()?;
-        match prefix.map(|digits| prefix_length(digits, 32)).transpose()? {
-            Some(32) => address.to_owned(),
-            _ => return Some(text),
-        }
-    };
+        spelled.push_str(address);
+    }
+    if bits != whole {
+        let _ = write!(spelled, "/{bits}");
+    }
     Some(if spelled == text { text } else { Cow::Owned(spelled) })
 }
 
@@ -124,10 +120,41 @@ mod tests {
     #[test]
     fn anything_else_is_no_inet() {
         let cases = [
-            "", "/", "/8", "10", "10.0.0", "10.0.0.256", "10.0.0.1.2", "010.0.0.1", "10.1/16", "10.0.0.1/", "10.0.0.1/33",
-            "10.0.0.1/08", "10.0.0.1/+8", "10.0.0.1/-1", "10.0.0.1/8/8", "10.0.0.1/255.0.0.0", " 10.0.0.1", "10.0.0.1 ",
-            "10.0.0.1\0", "::1/129", "::1/", "::1/08", ":1", ":", "1::2::3", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9",
-            "1:2:3:4:5:6:7:8::", "fe80::1%eth0", "[::1]", "::g", "::1.2.3", "localhost", "1\u{e9}",
+            "",
+            "/",
+            "/8",
+            "10",
+            "10.0.0",
+            "10.0.0.256",
+            "10.0.0.1.2",
+            "010.0.0.1",
+            "10.1/16",
+            "10.0.0.1/",
+            "10.0.0.1/33",
+            "10.0.0.1/08",
+            "10.0.0.1/+8",
+            "10.0.0.1/-1",
+            "10.0.0.1/8/8",
+            "10.0.0.1/255.0.0.0",
+            " 10.0.0.1",
+            "10.0.0.1 ",
+            "10.0.0.1\0",
+            "::1/129",
+            "::1/",
+            "::1/08",
+            ":1",
+            ":",
+            "1::2::3",
+            "12345::",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "1:2:3:4:5:6:7:8::",
+            "fe80::1%eth0",
+            "[::1]",
+            "::g",
+            "::1.2.3",
+            "localhost",
+            "1\u{e9}",
         ];
         for text in cases {
             assert_eq!(canonical(text.into()), None, "{text}");

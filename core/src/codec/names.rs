@@ -75,7 +75,8 @@ mod tests {
     fn names_are_found_by_their_text_whatever_its_spelling() {
         let long = "x".repeat(100);
         let arcs = |names: &[&str]| names.iter().map(|&n| n.into()).collect::<Vec<Arc<str>>>();
-        let names = Names::new(arcs(&["user", "page", "", &long, "\u{e9}"]).iter(), &arcs(&["at", "page", "at"]));
+        let names =
+            Names::new(arcs(&["user", "page", "", &long, "\u{e9}"]).iter(), &arcs(&["at", "page", "at"]));
         let find = |key: &str| names.find(key, key.contains('\\')).map(|name| (name.field, name.watched));
         let cases = [
             ("user", Some((Some(0), 0))),

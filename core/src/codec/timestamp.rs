@@ -40,7 +40,8 @@ fn in_range(micros: i64) -> Result<EventTime, TimestampError> {
 /// Seconds since 1970 of the first 19 bytes, and what follows them.
 fn date_and_time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<19>()?;
-    let [y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T' | b' ', h1, h0, b':', n1, n0, b':', s1, s0] = *head else {
+    let [y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T' | b' ', h1, h0, b':', n1, n0, b':', s1, s0] = *head
+    else {
         return None;
     };
     let year = two(y3, y2)? * 100 + two(y1, y0)?;

@@ -7,9 +7,10 @@ const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 /// Lower case of a text of 8-4-4-4-12 hex digits in any case; `None` for anything else.
 pub(super) fn canonical(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let bytes: &[u8; 36] = text.as_bytes().try_into().ok()?;
-    let well_formed = bytes.iter().enumerate().all(|(i, &byte)| {
-        if HYPHENS.contains(&i) { byte == b'-' } else { byte.is_ascii_hexdigit() }
-    });
+    let well_formed = bytes
+        .iter()
+        .enumerate()
+        .all(|(i, &byte)| if HYPHENS.contains(&i) { byte == b'-' } else { byte.is_ascii_hexdigit() });
     if !well_formed {
         return None;
     }
