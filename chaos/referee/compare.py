@@ -28,13 +28,11 @@ def progress_counts(state: PartitionState, found: Progress, delay: int) -> Itera
         yield Violation("torn", where, detail)
     for name in COUNTS:
         yield from count_difference(where, name, getattr(state, name), getattr(found, name))
-    for what, due, there in (
-        ("dead by reason", state.dead_by_reason, found.dead_by_reason),
-        ("failed check", state.failed_checks, found.checks),
-    ):
-        for name in sorted(due.keys() | there.keys()):
-            if what == "dead by reason" or name in due or there[name]:
-                yield from count_difference(where, f"{what} {name}", due.get(name, 0), there.get(name, 0))
+    for name in sorted(state.dead_by_reason.keys() | found.dead_by_reason.keys()):
+        due, there = state.dead_by_reason[name], found.dead_by_reason.get(name, 0)
+        yield from count_difference(where, f"dead by reason {name}", due, there)
+    for name, due in state.failed_checks.items():
+        yield from count_difference(where, f"failed check {name}", due, found.checks.get(name, 0))
     for aggregate, due in state.aggregates.items():
         there = found.aggregates.get(aggregate, {})
         if there and there.get("matched", 0) != there.get("counted", 0) + there.get("too_late", 0):

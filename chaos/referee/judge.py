@@ -137,7 +137,11 @@ class SourceJudge:
 
     def new_partition(self, partition: int, start_offset: int) -> PartitionState:
         counts = {aggregate.name: Counter() for aggregate in self.aggregates}
-        return PartitionState(self.source.topic, partition, start_offset, start_offset, aggregates=counts)
+        checks = Counter({check.name: 0 for check in self.source.checks if not check.deadly})
+        topic = self.source.topic
+        return PartitionState(
+            topic, partition, start_offset, start_offset, failed_checks=checks, aggregates=counts
+        )
 
     def judge(self, state: PartitionState, record: Record) -> None:
         """Exactly one verdict, and its effects."""
