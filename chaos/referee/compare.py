@@ -1,0 +1,163 @@
+"""Expected state against one snapshot: progress counts, result rows, dead-letter rows.
+
+Owns: which word names a difference. Never: judges a record. Order: the partitions were judged exactly to the snapshot's
+offsets before any function here is called.
+Data: `PartitionState`, `AggregateJudge` and `Snapshot` in, violations out. Tested: `tests/test_compare.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+from . import instant
+from .accumulator import Column
+from .judge import AggregateJudge, DeadLetter, PartitionState
+from .snapshot import DeadLetterRow, Place, Progress, Snapshot
+from .violation import Violation, shorten
+
+COUNTS = ("read", "accepted", "duplicate", "dead")
+AGGREGATE_COUNTS = ("matched", "counted", "too_late", "partly_late")
+
+
+def progress_counts(state: PartitionState, found: Progress, delay: int) -> Iterator[Violation]:
+    """Every count of a progress row against the recomputed one, and the conservation equations of the row itself."""
+    where = f"progress of {state.topic}/{state.partition} at {found.next}"
+    if found.read != found.accepted + found.duplicate + found.dead:
+        detail = f"read {found.read} <> accepted {found.accepted} + duplicate {found.duplicate} + dead {found.dead}"
+        yield Violation("torn", where, detail)
+    for name in COUNTS:
+        yield from count_difference(where, name, getattr(state, name), getattr(found, name))
+    for name in sorted(state.dead_by_reason.keys() | found.dead_by_reason.keys()):
+        due, there = state.dead_by_reason[name], found.dead_by_reason.get(name, 0)
+        yield from count_difference(where, f"dead by reason {name}", due, there)
+    for name, due in state.failed_checks.items():
+        yield from count_difference(where, f"failed check {name}", due, found.checks.get(name, 0))
+    for aggregate, due in state.aggregates.items():
+        there = found.aggregates.get(aggregate, {})
+        if there and there.get("matched", 0) != there.get("counted", 0) + there.get("too_late", 0):
+            yield Violation("torn", where, f"{aggregate}: matched <> counted + too_late: {there}")
+        for name in AGGREGATE_COUNTS:
+            yield from count_difference(where, f"{aggregate} {name}", due[name], there.get(name, 0))
+    due_watermark = None if state.max_event_time is None else state.max_event_time - delay
+    for name, due, there in (
+        ("max_event_time", state.max_event_time, found.max_event_time),
+        ("watermark", due_watermark, found.watermark),
+    ):
+        if due != there:
+            yield Violation("stale", where, f"{name} is {there}, due {due} (microseconds)")
+
+
+def count_difference(where: str, name: str, due: int, there: int) -> Iterator[Violation]:
+    if due != there:
+        yield Violation("lost" if there < due else "duplicated", where, f"{name} is {there}, due {due}")
+
+
+def result_rows(aggregate: AggregateJudge, snapshot: Snapshot) -> Iterator[Violation]:
+    """A result table against the recomputed rows: exact, doubles within their tolerance."""
+    found = snapshot.tables.get(aggregate.name, {})
+    table = aggregate.definition.table
+    for key in snapshot.repeated_rows.get(aggregate.name, []):
+        yield Violation("duplicated", f"table {table}", f"more than one row of key {row_key(key)}")
+    for key, states in aggregate.rows.items():
+        row = found.get(key)
+        if row is None:
+            yield Violation("lost", f"table {table} row {row_key(key)}", "no such row")
+            continue
+        window_end, *cells = row
+        if window_end != aggregate.window.end(key[0]):
+            yield Violation("phantom", f"table {table} row {row_key(key)}", f"window_end is {window_end}")
+        yield from cell_differences(f"table {table} row {row_key(key)}", aggregate.columns, states, cells)
+    if len(found) > len(aggregate.rows) or any(key not in aggregate.rows for key in found):
+        for key in found:
+            if key not in aggregate.rows:
+                detail = f"no record explains it: {found[key][1:]}"
+                yield Violation("phantom", f"table {table} row {row_key(key)}", detail)
+
+
+def cell_differences(where: str, columns: list[Column], states: list, cells: list) -> Iterator[Violation]:
+    for column, state, there in zip(columns, states, cells, strict=True):
+        if not column.agrees(state, there):
+            due = column.finish(state)
+            yield Violation(word_for(column, due, there), where, f"{column.name} is {there}, due {due}")
+
+
+def word_for(column: Column, due: object, there: object) -> str:
+    if not column.additive:
+        return "stale"
+    if there is None or due is None:
+        return "lost" if there is None else "phantom"
+    grown = abs(there) > abs(due) if (there < 0) == (due < 0) else there > due
+    return "duplicated" if grown else "lost"
+
+
+def row_key(key: tuple) -> str:
+    return shorten((instant.to_text(key[0]), *key[1:]))
+
+
+def dead_letter_rows(state: PartitionState, snapshot: Snapshot) -> Iterator[Violation]:
+    """Rows of one partition: each dead offset below `next` exactly once, nothing at or beyond it."""
+    place: Place = (state.topic, state.partition)
+    first = snapshot.dead_letters_from.get(place, 0)
+    found = snapshot.dead_letters.get(place, {})
+    due = {offset: letter for offset, letter in state.dead_letters.items() if offset >= first}
+    where = f"dead letters of {state.topic}/{state.partition}"
+    for offset in sorted(due.keys() - found.keys()):
+        yield Violation("lost", where, f"offset {offset} ({due[offset].reason})")
+    for offset in sorted(found.keys() - due.keys()):
+        beyond = offset >= state.next
+        detail = f"offset {offset} is beyond the progress row's next {state.next}" if beyond else f"offset {offset}"
+        yield Violation("torn" if beyond else "phantom", where, detail)
+    for offset in due.keys() & found.keys():
+        for part, wanted, there in letter_differences(due[offset], found[offset]):
+            detail = f"offset {offset}: {part} is {shorten(there)}, due {shorten(wanted)}"
+            yield Violation("phantom", where, detail)
+    total = snapshot.dead_letter_counts.get(place, 0)
+    before = len(state.dead_letters) - len(due)
+    if total - len(found) != before:
+        word = "lost" if total - len(found) < before else "phantom"
+        yield Violation(word, where, f"{total - len(found)} rows below offset {first}, due {before}")
+
+
+def letter_differences(due: DeadLetter, found: DeadLetterRow) -> Iterator[tuple[str, object, object]]:
+    record = due.record
+    if found.reason != due.reason:
+        yield "reason", due.reason, found.reason
+    if found.key != record.key:
+        yield "key", record.key, found.key
+    if found.value != due.kept_value:
+        yield "value", due.kept_value, found.value
+    length = None if record.value is None else len(record.value)
+    if found.value_bytes != length and (found.value_bytes is not None or due.reason == "TOO_LARGE"):
+        yield "value_bytes", length, found.value_bytes
+    if found.record_timestamp is not None and record.timestamp is not None:
+        if found.record_timestamp != record.timestamp * 1_000:
+            yield "record_timestamp", record.timestamp * 1_000, found.record_timestamp
+    if not same_headers(record.headers, found.headers):
+        yield "headers", record.headers, found.headers
+
+
+def same_headers(due: tuple[tuple[str, bytes | None], ...], found: object) -> bool:
+    """The table keeps headers as JSON: a list of pairs or of objects, or one object; values as text, or encoded bytes."""
+    if not due:
+        return found in (None, [], {})
+    if isinstance(found, dict):
+        pairs = list(found.items())
+        due = tuple(dict(due).items())
+        return len(pairs) == len(due) and all(same_value(value, dict(due).get(name)) for name, value in pairs)
+    if not isinstance(found, list) or len(found) != len(due):
+        return False
+    for (name, value), item in zip(due, found, strict=True):
+        parts = list(item.values()) if isinstance(item, dict) else list(item)
+        if len(parts) < 2 or parts[0] != name and parts[1] != name:
+            return False
+        if not any(same_value(part, value) for part in parts[1 if parts[0] == name else 0 :]):
+            return False
+    return True
+
+
+def same_value(found: object, due: bytes | None) -> bool:
+    if found is None or due is None:
+        return found is due
+    spellings = {due.hex(), "\\x" + due.hex(), base64.b64encode(due).decode(), due.decode("utf-8", "replace")}
+    return found in spellings

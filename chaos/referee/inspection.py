@@ -1,0 +1,206 @@
+"""The referee at work on real servers: brings log, database and judge to one point, again and again.
+
+Owns: the order of reading, which makes every comparison exact. Never: starts over; each inspection reads on.
+Order: outputs are drained before the snapshot (all they hold must then be explained by it), and again after it (all that
+was due at it must be there).
+Data: servers -> `Referee` -> `Report`. Tested: `tests/test_servers.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from .database import Database
+from .log import InputReader, LogTimeout, OutputReader, end_offsets, partition_count
+from .messages import Stream
+from .pipeline import Pipeline
+from .referee import Referee
+from .snapshot import Place, Snapshot
+from .violation import Violation
+
+READ_SECONDS = 60.0
+COVERAGE_SECONDS = 20.0
+
+
+@dataclass
+class Report:
+    """`counts` are sums over partitions of what was judged."""
+
+    violations: list[Violation]
+    counts: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)
+    at_end: bool = False
+
+    @property
+    def green(self) -> bool:
+        return not self.violations
+
+    @property
+    def words(self) -> list[str]:
+        return sorted({violation.word for violation in self.violations})
+
+
+class Inspection:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.referee = Referee(pipeline)
+        kafka = {name: str(value) for name, value in pipeline.kafka.items()}
+        self.admin = AdminClient({**kafka, "log_level": 2})
+        self.inputs = {topic: InputReader(kafka, topic) for topic in self.referee.sources}
+        self.outputs: dict[Stream, OutputReader] = {
+            stream: OutputReader(kafka, self.admin, stream.topic, stream.observe)
+            for stream in self.referee.streams()
+        }
+        aggregates = [one for source in self.referee.sources.values() for one in source.aggregates]
+        self.database = Database(pipeline, aggregates)
+
+    def close(self) -> None:
+        for reader in self.inputs.values():
+            reader.reader.close()
+        for reader in self.outputs.values():
+            if reader.reader:
+                reader.reader.close()
+
+    def while_running(self) -> Report:
+        """The snapshot is an exact prefix; outputs hold nothing beyond it, and all that was due."""
+        deadline = time.monotonic() + READ_SECONDS
+        self.drain_outputs(deadline)
+        generations = {stream: stream.close_generation() for stream in self.outputs}
+        snapshot = self.database.snapshot(dict(self.referee.verified))
+        violations = self.judge_to(snapshot, deadline)
+        if violations:
+            return self.report(violations)
+        violations = self.referee.compare_snapshot(snapshot)
+        violations += self.referee.unexplained(generations)
+        violations += self.await_coverage(snapshot, to_prev=True)
+        violations += self.referee.commit_times(snapshot)
+        return self.report(violations)
+
+    def at_end(self) -> Report:
+        """Everything, and nothing missing: for a processor that has stopped, or has nothing left to read."""
+        deadline = time.monotonic() + READ_SECONDS
+        snapshot = self.database.snapshot({})
+        violations = self.judge_to(snapshot, deadline)
+        if violations:
+            return self.report(violations, at_end=True)
+        violations = self.referee.compare_snapshot(snapshot)
+        violations += self.stuck(snapshot, deadline)
+        violations += self.await_coverage(snapshot, to_prev=False)
+        generations = {stream: stream.close_generation() for stream in self.outputs}
+        violations += self.referee.unexplained(generations)
+        violations += self.referee.commit_times(snapshot)
+        violations += self.referee.interleaved_commit_times()
+        violations += self.group_offsets(snapshot)
+        return self.report(violations, at_end=True)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def drain_outputs(self, deadline: float) -> None:
+        for stream, reader in self.outputs.items():
+            reader.drain(deadline)
+            if reader.partitions:
+                stream.set_partitions(reader.partitions)
+
+    def judge_to(self, snapshot: Snapshot, deadline: float) -> list[Violation]:
+        """Judges every partition exactly to the snapshot's `next`. Violations mean that nothing can be compared."""
+        self.learn_partition_counts()
+        violations = self.referee.regressions(snapshot)
+        if violations:
+            return violations
+        for topic, reader in self.inputs.items():
+            targets = {}
+            for (where, partition), found in snapshot.progress.items():
+                if where == topic:
+                    self.referee.begin((topic, partition), found.start_offset)
+                    reader.begin(partition, found.start_offset)
+                    targets[partition] = found.next
+            ends = end_offsets(self.admin, topic, partition_count(self.admin, topic)) if targets else {}
+            for partition, target in targets.items():
+                if target > ends[partition]:
+                    detail = f"next {target} is beyond the log's end {ends[partition]}"
+                    return [Violation("phantom", f"progress of {topic}/{partition}", detail)]
+            reader.read_to(targets, deadline)
+            for partition, target in targets.items():
+                self.referee.advance((topic, partition), reader.records_before(partition, target))
+        return []
+
+    def learn_partition_counts(self) -> None:
+        """A topic that does not exist yet will be made with its source's partition count."""
+        for topic in self.referee.sources:
+            for stream in self.referee.streams(topic):
+                reader = self.outputs[stream]
+                if not reader.partitions:
+                    count = partition_count(self.admin, stream.topic) or partition_count(self.admin, topic)
+                    if count:
+                        stream.set_partitions(count)
+
+    def await_coverage(self, snapshot: Snapshot, to_prev: bool) -> list[Violation]:
+        """Transaction markers reach the partitions a little after a commit: wait for what is due, within a bound."""
+        deadline = time.monotonic() + COVERAGE_SECONDS
+        while True:
+            self.drain_outputs(deadline + READ_SECONDS)
+            for stream in self.outputs:
+                stream.retry_pending()
+            missing = self.referee.missing(snapshot, to_prev)
+            if not missing or time.monotonic() > deadline:
+                return missing
+            time.sleep(0.05)
+
+    def stuck(self, snapshot: Snapshot, deadline: float) -> list[Violation]:
+        violations = []
+        for topic, reader in self.inputs.items():
+            ends = end_offsets(self.admin, topic, partition_count(self.admin, topic))
+            for partition, end in ends.items():
+                place: Place = (topic, partition)
+                found = snapshot.progress.get(place)
+                if found is None:
+                    if end:
+                        violations.append(Violation("stuck", f"{topic}/{partition}", "no progress row"))
+                    continue
+                reader.read_to({partition: end}, deadline)
+                if reader.waiting(partition):
+                    detail = f"next is {found.next}, {reader.waiting(partition)} records follow"
+                    violations.append(Violation("stuck", f"progress of {topic}/{partition}", detail))
+        return violations
+
+    def group_offsets(self, snapshot: Snapshot) -> list[Violation]:
+        """At rest the stable offset of the group is the progress row's, where there are outputs to Kafka."""
+        places = [place for place in snapshot.progress if self.referee.streams(place[0])]
+        request = ConsumerGroupTopicPartitions(self.pipeline.name, [TopicPartition(*place) for place in places])
+        answer = self.admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=10.0)
+        violations = []
+        for found in answer[self.pipeline.name].result().topic_partitions:
+            due = snapshot.progress[(found.topic, found.partition)].next
+            if found.offset != due:
+                where = f"group offset of {found.topic}/{found.partition}"
+                violations.append(Violation("torn", where, f"is {found.offset}, progress row says {due}"))
+        return violations
+
+    def report(self, violations: list[Violation], at_end: bool = False) -> Report:
+        states = self.referee.partitions.values()
+        names = ("read", "accepted", "duplicate", "dead")
+        counts = {name: sum(getattr(state, name) for state in states) for name in names}
+        aggregates = [one for source in self.referee.sources.values() for one in source.aggregates]
+        for aggregate in aggregates:
+            for name in ("matched", "counted", "too_late"):
+                found = (state.aggregates.get(aggregate.name, {}) for state in states)
+                counts[f"{aggregate.name} {name}"] = sum(one.get(name, 0) for one in found)
+        rows = {aggregate.definition.table: len(aggregate.rows) for aggregate in aggregates}
+        messages = {stream.topic: stream.observed for stream in self.outputs}
+        return Report(violations, counts, rows, messages, at_end)
+
+
+def judge_once(pipeline: Pipeline, at_end: bool) -> Report:
+    inspection = Inspection(pipeline)
+    try:
+        return inspection.at_end() if at_end else inspection.while_running()
+    finally:
+        inspection.close()
+
+
+__all__ = ["Inspection", "LogTimeout", "Report", "judge_once"]

@@ -1,0 +1,40 @@
+"""Reading the file."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.referee import pipeline, units
+
+from .worlds import TEXT
+
+
+def test_environment_and_defaults() -> None:
+    text = TEXT.replace("name: sample", 'name: "${APP:-plain}"').replace("name: events", 'name: "${TOPIC}"')
+    assert pipeline.parse(text, {"TOPIC": "t1"}).name == "plain"
+    found = pipeline.parse(text, {"TOPIC": "t1", "APP": "other"})
+    assert (found.name, found.sources["activity"].topic) == ("other", "t1")
+    with pytest.raises(ValueError, match="TOPIC"):
+        pipeline.parse(text, {})
+
+
+def test_names_and_numbers() -> None:
+    found = pipeline.parse(TEXT, {}, "renamed")
+    source = found.sources["activity"]
+    assert found.name == "renamed"
+    assert (source.dead_topic, source.late_topic) == ("activity.dead-letters", "activity.late")
+    assert (source.delay, source.max_future, source.max_record_bytes) == (10_000_000, 300_000_000, 100_000)
+    assert [one.size for one in found.aggregates] == [60_000_000, 300_000_000]
+
+
+@pytest.mark.parametrize("text", ["window: { slide: 1m, size: 5m }", "window: { session: 30m }"])
+def test_what_is_not_judged_is_refused(text: str) -> None:
+    with pytest.raises(pipeline.Unsupported):
+        pipeline.parse(TEXT.replace("window: { tumble: 1m }", text), {})
+
+
+def test_units() -> None:
+    assert units.duration_micros("1h30m") == 5_400_000_000
+    assert units.size_bytes("1MiB") == 1_048_576
+    with pytest.raises(ValueError):
+        units.duration_micros("5 parsecs")
