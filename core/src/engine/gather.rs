@@ -133,43 +133,33 @@ impl Gather {
     }
 
     fn enrich(&mut self, judge: &Judge, incoming: &Incoming<'_>, effects: Effects) {
+        let Gather { record_outputs, outputs, hash, .. } = self;
+        let Incoming { record, judged, evaluated, .. } = incoming;
         let mut first_set = 0;
-        for (index, names) in &self.record_outputs {
+        for (index, names) in record_outputs {
             let output = &judge.plan().records[*index];
-            let start = self.outputs.bytes.len();
-            let Incoming { record, judged, evaluated, .. } = incoming;
+            let start = outputs.bytes.len();
             let value = |field: usize| &evaluated.json[evaluated.set[first_set + field].clone()];
-            let stamps = &mut self.outputs.stamps;
-            splice(&judged.decoded, names, value, &mut self.outputs.bytes, |field, at| {
+            let stamps = &mut outputs.stamps;
+            splice(&judged.decoded, names, value, &mut outputs.bytes, |field, at| {
                 if effects.outputs && matches!(output.set[field].1, SetValue::CommitTime) {
                     stamps.push(at);
                 }
             });
             first_set += output.set.len();
-            let end = self.outputs.bytes.len();
-            self.hash.0 = xxh3_64_with_seed(&self.outputs.bytes[start..end], self.hash.0);
+            let end = outputs.bytes.len();
+            hash.0 = xxh3_64_with_seed(&outputs.bytes[start..end], hash.0);
             if !effects.outputs {
-                self.outputs.bytes.truncate(start);
+                outputs.bytes.truncate(start);
                 continue;
             }
-            let key = self.output_key(output, incoming);
-            let timestamp_ms =
-                record.timestamp_ms.filter(|_| output.timestamp == OutputTimestamp::Input);
-            self.outputs.records.push(RecordMessage { output: *index, key, value: start..end, timestamp_ms });
+            let key = output_key(output, incoming).map(|bytes| {
+                outputs.bytes.extend_from_slice(bytes);
+                end..outputs.bytes.len()
+            });
+            let timestamp_ms = record.timestamp_ms.filter(|_| output.timestamp == OutputTimestamp::Input);
+            outputs.records.push(RecordMessage { output: *index, key, value: start..end, timestamp_ms });
         }
-    }
-
-    fn output_key(&mut self, output: &RecordOutput, incoming: &Incoming<'_>) -> Option<std::ops::Range<usize>> {
-        let bytes = match output.key {
-            None => incoming.record.key?,
-            Some(field) => match &incoming.row[field.0] {
-                Value::Text(text) => text.as_bytes(),
-                _ => return None,
-            },
-        };
-        let start = self.outputs.bytes.len();
-        self.outputs.bytes.extend_from_slice(bytes);
-        Some(start..self.outputs.bytes.len())
     }
 
     fn aggregate(
@@ -220,6 +210,17 @@ impl Gather {
 
     fn end_fold(&mut self) {
         self.hash.0 = xxh3_64_with_seed(&self.fold, self.hash.0);
+    }
+}
+
+/// The declared key field's text, or the input's key.
+fn output_key<'r>(output: &RecordOutput, incoming: &'r Incoming<'_>) -> Option<&'r [u8]> {
+    match output.key {
+        None => incoming.record.key,
+        Some(field) => match &incoming.row[field.0] {
+            Value::Text(text) => Some(text.as_bytes()),
+            _ => None,
+        },
     }
 }
 
