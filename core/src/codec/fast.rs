@@ -9,8 +9,10 @@ pub(super) fn scan<'a>(text: &'a str, mut on_member: impl FnMut(Member<'a>)) -> 
     let bytes = text.as_bytes();
     let mut at = take(bytes, blanks(bytes, 0), b'{')?;
     at = blanks(bytes, at);
-    let empty = bytes.get(at) == Some(&b'}');
-    while !empty {
+    if bytes.get(at) == Some(&b'}') {
+        return end_of_text(bytes, at, true);
+    }
+    loop {
         let key = take(bytes, at, b'"')?;
         let key_end = string_end(bytes, key)?;
         let start = blanks(bytes, take(bytes, blanks(bytes, key_end + 1), b':')?);
@@ -19,12 +21,14 @@ pub(super) fn scan<'a>(text: &'a str, mut on_member: impl FnMut(Member<'a>)) -> 
         at = blanks(bytes, end);
         match bytes.get(at)? {
             b',' => at = blanks(bytes, at + 1),
-            b'}' => break,
+            b'}' => return end_of_text(bytes, at, false),
             _ => return None,
         }
     }
-    let nothing_after = blanks(bytes, at + 1) == bytes.len();
-    nothing_after.then_some(Shape { closing_brace: at, empty })
+}
+
+fn end_of_text(bytes: &[u8], closing_brace: usize, empty: bool) -> Option<Shape> {
+    (blanks(bytes, closing_brace + 1) == bytes.len()).then_some(Shape { closing_brace, empty })
 }
 
 #[inline]
