@@ -49,9 +49,10 @@ impl RecordDecoder {
     pub fn decode<'a>(&self, value: Option<&'a [u8]>, row: &mut Row<'a>) -> Result<Decoded<'a>, Dead> {
         row.clear();
         let text = self.text_of(value)?;
-        row.resize(self.fields.len(), Value::Null);
+        row.resize_with(self.fields.len(), || Value::Null);
         let decoded = self.locate(text, row).and_then(|decoded| {
-            self.convert(row)?;
+            let mut fields = self.fields.iter().zip(row.iter_mut());
+            fields.try_for_each(|(field, value)| field.read(value))?;
             Ok(decoded)
         });
         if decoded.is_err() {
@@ -107,18 +108,6 @@ impl RecordDecoder {
                 row[field] = Value::Text(Cow::Borrowed(&text[member.value]));
             }
         }
-    }
-
-    /// Replaces the JSON in `row` by what it means.
-    fn convert(&self, row: &mut [Value<'_>]) -> Result<(), Dead> {
-        for (field, value) in self.fields.iter().zip(row) {
-            let json = match value {
-                Value::Text(Cow::Borrowed(json)) => Some(*json),
-                _ => None,
-            };
-            *value = field.read(json)?;
-        }
-        Ok(())
     }
 }
 
