@@ -45,7 +45,7 @@ impl RecordDecoder {
     /// Decodes `value` into `row`, one value per declared field in the file's order. Text is borrowed from `value`
     /// unless its spelling there is not the canonical one. A dead record leaves `row` empty.
     ///
-    /// Order: NULL_VALUE, TOO_LARGE, NOT_UTF8, NOT_JSON, then field by field; the first reason that applies counts.
+    /// The first reason that applies counts: NULL_VALUE, TOO_LARGE, NOT_UTF8, NOT_JSON, then field by field.
     pub fn decode<'a>(&self, value: Option<&'a [u8]>, row: &mut Row<'a>) -> Result<Decoded<'a>, Dead> {
         row.clear();
         let text = self.text_of(value)?;
