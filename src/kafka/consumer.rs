@@ -214,6 +214,12 @@ impl Consumer {
         group::log_range(self.client(), partition, timeout)
     }
 
+    /// The end of a log as the last fetch told it; `None` before the first. Asks nobody.
+    pub fn known_end(&self, partition: &TopicPartition) -> Option<Offset> {
+        let topic = CString::new(&*partition.topic).ok()?;
+        ffi::known_end(self.native(), &topic, partition.partition.0).map(Offset)
+    }
+
     /// The first offset whose Kafka timestamp is not before `time` (in milliseconds, cut), or the last stable
     /// offset.
     pub fn offset_at(

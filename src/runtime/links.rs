@@ -101,6 +101,11 @@ impl Links {
         }
     }
 
+    /// Whether a request of the last transaction may still be on its way.
+    pub fn producer_in_doubt(&self) -> bool {
+        self.producer.as_ref().is_some_and(Producer::in_doubt)
+    }
+
     /// The database session; connected first if there is none that works.
     pub fn session(&mut self) -> Result<&mut Session, Halt> {
         if self.session.as_ref().is_none_or(Session::is_broken) {

@@ -109,6 +109,7 @@ impl Taker<'_> {
             topic_id: identity.topic_id.clone(),
             plan_hash: identity.plan_hash,
             low: found.low,
+            end: found.high,
             high: found.high,
         }
     }
@@ -188,6 +189,7 @@ impl Taker<'_> {
             epoch: row.epoch,
             taken: row,
             outputs_hash,
+            end: found.high,
             high: found.high,
             state: start.state_from,
             verify,
