@@ -9,6 +9,8 @@ mod healthcheck;
 pub mod logging;
 mod output;
 mod plan;
+mod progress;
+mod report;
 mod run;
 mod schema;
 mod status;

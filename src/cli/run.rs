@@ -52,7 +52,10 @@ pub struct RunArguments {
 
 /// Runs the pipeline until a signal, its end, or a fault that no waiting mends.
 pub fn run(arguments: &RunArguments) -> Exit {
-    logging::init(arguments.log);
+    if let Err(error) = logging::init(arguments.log) {
+        eprintln!("{error}");
+        return Exit::Usage;
+    }
     let plan = match arguments.file.load() {
         Ok(plan) => plan,
         Err(exit) => return exit,

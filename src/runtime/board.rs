@@ -87,6 +87,11 @@ impl Board {
 }
 
 impl TaskReport {
+    /// Records between P and the end of the log, where that is known.
+    pub fn lag(&self) -> Option<i64> {
+        self.high.map(|high| (high.0 - self.next.0).max(0))
+    }
+
     /// A task that does not run.
     pub fn idle(stage: Stage) -> TaskReport {
         TaskReport {
