@@ -248,10 +248,10 @@ impl Worker {
                     }
                 }
                 BatchItem::Error { partition: Some(tp), error } => {
-                    troubles.push((tp.clone(), Unread::Kafka(error)));
+                    troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error)),
+                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
