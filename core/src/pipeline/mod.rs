@@ -5,7 +5,7 @@
 //! never read a file, the environment or a clock: text and variables are handed in. It must never panic on any text.
 //! Text becomes a tree of marked nodes (`raw`), variables are replaced in it (`variables`), every part is checked
 //! against the table and the other parts, and what is left is a `Plan` in which nothing is optional that the file
-//! could leave out. Tested beside each part, and as a whole in `tests.rs` on files with known problems and on
+//! could leave out. Tested beside each part, and as a whole in `tests.rs` on `fixtures/` with known problems and on
 //! mutated files.
 
 mod aggregate;
