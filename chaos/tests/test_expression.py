@@ -23,7 +23,7 @@ case when n > 5 then 'big' else 'small' end = 'big' | case n when 7 then true en
 cast('12' as bigint) = 12 | cast(d as bigint) = 2 | cast(d + 1 as bigint) = 4 | n::text = '7' | cast(b as text) = 'true'
 (nothing = 'x') is null | (nothing = 'x' and false) = false | (nothing = 'x' or true) | (n in (1, null)) is null
 (false and 1 / 0 = 1) is not true | true or 1 / 0 = 1 | (not nothing = 'x') is null | 'it''s' = 'it' || '''' || 's' | "n" = 7
-1 + 2 || '' = '3' | not false and true | n > 5 = true | not n in (1) | 2 - -1 = 3
+1 + 2 || '' = '3' | not false and true | (n > 5) = true | not n in (1) | 2 - -1 = 3
 """
 
 
@@ -42,7 +42,7 @@ def test_raises(text: str) -> None:
         typed.evaluate(ROW)
 
 
-@pytest.mark.parametrize("text", ["", "n +", "n n", "(n", "n is maybe", "case end", "n ? 1"])
+@pytest.mark.parametrize("text", ["", "n +", "n n", "(n", "n is maybe", "case end", "n ? 1", "n > 5 = true"])
 def test_syntax(text: str) -> None:
     with pytest.raises(SyntaxFault):
         parse_expression(text)

@@ -109,8 +109,9 @@ class Parser:
         return tree
 
     def comparison(self) -> tuple:
+        """Not associative: `a < b < c` is no expression."""
         tree = self.membership()
-        while self.is_operator(*COMPARISONS):
+        if self.is_operator(*COMPARISONS):
             operator = self.advance().replace("!=", "<>")
             tree = ("compare", operator, tree, self.membership())
         return tree
