@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(not servers_answer(), reason="no servers: ./dev 
 @pytest.fixture()
 def arena(request):
     made = Arena(seed=1, title=re.sub("[^a-z]+", "-", request.node.name)[:40].strip("-"))
+    made.inspection.coverage_seconds = 1.0
     yield made
     made.close(keep=False)
 
