@@ -1,1 +1,107 @@
-//! fault
+//! Crash points and deliberate faults, for tests only.
+//!
+//! Owns the names of the places where a test may kill the process, and the faults that a test may switch on to see
+//! that the referee notices. Must never reach a release: without the cargo feature `fault` every function here is
+//! empty and no name is in the binary. The code calls `reached` where a crash would be interesting; the environment
+//! says what happens there. Tested here, and used by every kill test.
+//!
+//! | variable | value | effect |
+//! |---|---|---|
+//! | `MILLSTREAM_PHASE_FILE` | a path | each arrival is written there: `<point> <arrival>\n`, padded to 64 bytes |
+//! | `MILLSTREAM_CRASH` | `<point>:<arrival>` | the process kills itself at that arrival |
+//! | `MILLSTREAM_DWELL` | `<point>:<arrival>:<ms>` | it stays at that arrival for so long |
+//! | `MILLSTREAM_BREAK` | a fault's name | switches on one deliberate fault |
+
+#[cfg(feature = "fault")]
+mod armed;
+
+#[cfg(feature = "fault")]
+pub use armed::{arm, broken, reached};
+
+/// Declares an enum whose names exist only in a build with the feature `fault`.
+macro_rules! named {
+    ($(#[$doc:meta])* $type:ident { $($variant:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub enum $type {
+            $($variant,)+
+        }
+
+        #[cfg(feature = "fault")]
+        impl $type {
+            /// Every one, in the order of their declaration.
+            pub const ALL: &[$type] = &[$($type::$variant,)+];
+
+            /// As the environment spells it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($type::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+named! {
+    /// A place at which a process may die, in the order in which a task passes them.
+    Point {
+        BootstrapRowInserted = "bootstrap-row-inserted",
+        BootstrapOffsetCommitted = "bootstrap-offset-committed",
+        BootstrapMarked = "bootstrap-marked",
+        TakeFenced = "take-fenced",
+        TakeGroupOffsetRead = "take-group-offset-read",
+        TakeStateOpened = "take-state-opened",
+        TakeDecided = "take-decided",
+        EpochProcessed = "epoch-processed",
+        KafkaBegun = "kafka-begun",
+        KafkaProduced = "kafka-produced",
+        KafkaDrained = "kafka-drained",
+        KafkaOffsetsSent = "kafka-offsets-sent",
+        PostgresBegun = "postgres-begun",
+        PostgresProgressUpdated = "postgres-progress-updated",
+        PostgresRowsMerged = "postgres-rows-merged",
+        PostgresDeadLettersWritten = "postgres-dead-letters-written",
+        PostgresCommitting = "postgres-committing",
+        PostgresCommitted = "postgres-committed",
+        KafkaCommitting = "kafka-committing",
+        KafkaCommitted = "kafka-committed",
+        StateWriting = "state-writing",
+        StateWritten = "state-written",
+        ReplayStateWritten = "replay-state-written",
+        RecoveryProducerRecreated = "recovery-producer-recreated",
+        RecoveryProgressRead = "recovery-progress-read",
+        RecoveryGroupOffsetRead = "recovery-group-offset-read",
+        RecoveryDecided = "recovery-decided",
+        OutputsOnlyProduced = "outputs-only-produced",
+        OutputsOnlyChecked = "outputs-only-checked",
+        OutputsOnlyCommitted = "outputs-only-committed",
+    }
+}
+
+named! {
+    /// A deliberate fault in the commit protocol.
+    Break {
+        NoProgressCompare = "no-progress-compare",
+        TwoTransactions = "two-transactions",
+        DeadLettersOutside = "dead-letters-outside",
+        OutputsAgain = "outputs-again",
+        StateFirst = "state-first",
+    }
+}
+
+/// Reads the environment; a name nobody knows ends the program with exit code 2. To be called first of all.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub fn arm() {}
+
+/// Says that this process has arrived at a point.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub fn reached(_point: Point) {}
+
+/// Whether a deliberate fault is switched on.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub const fn broken(_fault: Break) -> bool {
+    false
+}

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod logging;
+
 /// Runs the program.
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

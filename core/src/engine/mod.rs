@@ -1,5 +1,22 @@
 //! One task: a batch of records in, staged changes, result deltas, output records and counts out.
+//!
+//! Owns what a task knows (offset, rolling hash, watermark, windows, counts) and what its records since the last
+//! epoch mean for every participant. Must never make anything visible: a `SealedEpoch` is handed to `runtime`, which
+//! commits it, and only then are the changes written. Records come in through `Task::process`, epochs leave through
+//! `Task::seal`. Tested in `tests.rs` with the in-memory store, and by `tests/golden`.
 
+mod counts;
+mod epoch;
+mod gather;
+mod outputs;
 mod store;
+mod task;
+#[cfg(test)]
+mod tests;
+mod windows;
 
+pub use counts::{AggregateCounts, TaskCounts};
+pub use epoch::{DeltaRow, SealedEpoch, merge_deltas};
+pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage};
 pub use store::{Change, Family, MemoryStore, StateStore, StoreError};
+pub use task::{Effects, Record, Task, TaskIdentity};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The number of a partition within its topic, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ pub struct Fingerprint {
     pub offset: Offset,
     /// The Kafka timestamp in milliseconds, -1 where the record has none.
     pub timestamp_ms: i64,
-    /// xxh3-64 over key and value.
+    /// xxh3-64 of the value, seeded by that of the key.
     pub hash: u64,
 }
 
@@ -59,6 +60,15 @@ pub struct Fingerprint {
 pub struct TopicPartition {
     pub topic: Arc<str>,
     pub partition: Partition,
+}
+
+impl Fingerprint {
+    /// Lengths are hashed with the bytes, so that a key cannot pass for part of a value.
+    pub fn of(offset: Offset, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Fingerprint {
+        let seed = key.map_or(u64::MAX, |k| xxh3_64_with_seed(k, k.len() as u64));
+        let hash = value.map_or(seed, |v| xxh3_64_with_seed(v, seed ^ 1));
+        Fingerprint { offset, timestamp_ms, hash }
+    }
 }
 
 impl TopicPartition {

@@ -1,0 +1,1 @@
+"""Measuring whole runs of the processor against real servers."""

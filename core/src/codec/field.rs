@@ -1,0 +1,197 @@
+//! What one JSON value means as a declared field.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::escape::{escapes_in, unescape};
+use super::timestamp::{TimestampError, from_millis, from_seconds, parse_timestamp};
+use super::{inet, uuid};
+use crate::model::{DataType, Dead, DeadReason, EventTime, Value};
+use crate::pipeline::{Encoding, Field};
+
+const LONGEST_NAME: usize = 50;
+const LONGEST_FOUND: usize = 50;
+
+/// Reads the values of one declared field.
+#[derive(Debug)]
+pub(super) struct FieldReader {
+    name: Arc<str>,
+    kind: Kind,
+    required: bool,
+}
+
+/// Type and encoding in one.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Text,
+    Bigint,
+    Double,
+    Boolean,
+    Timestamp,
+    TimestampMillis,
+    TimestampSeconds,
+    Uuid,
+    Inet,
+    Json,
+}
+
+/// The reason a value is refused, and what should have stood there.
+struct Refusal(DeadReason, &'static str);
+
+impl FieldReader {
+    pub(super) fn new(field: &Field) -> FieldReader {
+        let kind = match (field.data_type, field.encoding) {
+            (DataType::Text, _) => Kind::Text,
+            (DataType::Bigint, _) => Kind::Bigint,
+            (DataType::Double, _) => Kind::Double,
+            (DataType::Boolean, _) => Kind::Boolean,
+            (DataType::Timestamp, Encoding::Plain) => Kind::Timestamp,
+            (DataType::Timestamp, Encoding::Millis) => Kind::TimestampMillis,
+            (DataType::Timestamp, Encoding::Seconds) => Kind::TimestampSeconds,
+            (DataType::Uuid, _) => Kind::Uuid,
+            (DataType::Inet, _) => Kind::Inet,
+            (DataType::Json, _) => Kind::Json,
+            (DataType::Date | DataType::Numeric, _) => {
+                unreachable!(
+                    "field {} is declared as {}, which is no type of a field",
+                    field.name, field.data_type
+                )
+            }
+        };
+        FieldReader { name: field.name.clone(), kind, required: field.required }
+    }
+
+    /// `json` is the value as it stands in a record that was scanned; `None` where the field is absent.
+    #[inline]
+    pub(super) fn read<'a>(&self, json: Option<&'a str>) -> Result<Value<'a>, Dead> {
+        match json {
+            None | Some("null") if self.required => Err(self.missing(json.is_some())),
+            None | Some("null") => Ok(Value::Null),
+            Some(json) => read_present(self.kind, json).map_err(|refusal| self.dead(refusal, json)),
+        }
+    }
+
+    #[cold]
+    fn missing(&self, null: bool) -> Dead {
+        let found = if null { "null" } else { "nothing" };
+        let name = excerpt(&self.name, LONGEST_NAME);
+        Dead::new(DeadReason::MissingField, format!("field \"{name}\": expected a value, found {found}"))
+    }
+
+    #[cold]
+    fn dead(&self, Refusal(reason, expected): Refusal, json: &str) -> Dead {
+        let name = excerpt(&self.name, LONGEST_NAME);
+        let found = match json.as_bytes().first() {
+            Some(b'{') => Cow::Borrowed("an object"),
+            Some(b'[') => Cow::Borrowed("an array"),
+            _ => excerpt(json, LONGEST_FOUND),
+        };
+        Dead::new(reason, format!("field \"{name}\": expected {expected}, found {found}"))
+    }
+}
+
+#[inline]
+fn read_present(kind: Kind, json: &str) -> Result<Value<'_>, Refusal> {
+    match kind {
+        Kind::Text => text(json).map(Value::Text),
+        Kind::Timestamp => timestamp(json).map(Value::Timestamp),
+        Kind::Bigint => integer(json, "an integer").map(Value::Bigint),
+        Kind::Double => double(json).map(Value::Double),
+        Kind::Boolean => match json {
+            "true" => Ok(Value::Boolean(true)),
+            "false" => Ok(Value::Boolean(false)),
+            _ => Err(wrong_type("true or false")),
+        },
+        Kind::TimestampMillis => time(from_millis(integer(json, "an integer of milliseconds")?)),
+        Kind::TimestampSeconds => time(from_seconds(integer(json, "an integer of seconds")?)),
+        Kind::Uuid => canonical(json, uuid::canonical, "a uuid"),
+        Kind::Inet => canonical(json, inet::canonical, "an address or address/prefix"),
+        Kind::Json => verbatim(json),
+    }
+}
+
+fn wrong_type(expected: &'static str) -> Refusal {
+    Refusal(DeadReason::WrongType, expected)
+}
+
+/// The text of a JSON string.
+#[inline]
+fn string<'a>(json: &'a str, expected: &'static str) -> Result<Cow<'a, str>, Refusal> {
+    let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(wrong_type(expected))?;
+    unescape(inner).ok_or(wrong_type("text without half a surrogate pair"))
+}
+
+#[inline]
+fn text(json: &str) -> Result<Cow<'_, str>, Refusal> {
+    let text = string(json, "text")?;
+    match &text {
+        Cow::Owned(unescaped) if unescaped.contains('\0') => {
+            Err(Refusal(DeadReason::NulCharacter, "text without U+0000"))
+        }
+        _ => Ok(text),
+    }
+}
+
+#[inline]
+fn timestamp(json: &str) -> Result<EventTime, Refusal> {
+    parse_timestamp(&string(json, "a timestamp as text")?).map_err(refused_time)
+}
+
+fn time(at: Result<EventTime, TimestampError>) -> Result<Value<'static>, Refusal> {
+    at.map(Value::Timestamp).map_err(refused_time)
+}
+
+fn refused_time(error: TimestampError) -> Refusal {
+    match error {
+        TimestampError::Malformed => {
+            Refusal(DeadReason::BadTimestamp, "a timestamp like 2026-01-30T01:18:10.5Z")
+        }
+        TimestampError::OutOfRange => Refusal(DeadReason::OutOfRange, "a time in [1970-01-01, 2200-01-01)"),
+    }
+}
+
+fn integer(json: &str, expected: &'static str) -> Result<i64, Refusal> {
+    let digits = json.strip_prefix('-').unwrap_or(json);
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong_type(expected));
+    }
+    json.parse().map_err(|_| Refusal(DeadReason::OutOfRange, "an integer of 64 bits"))
+}
+
+fn double(json: &str) -> Result<f64, Refusal> {
+    if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Err(wrong_type("a number"));
+    }
+    match json.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(_) => Err(Refusal(DeadReason::OutOfRange, "a number of 64 bits")),
+        Err(_) => Err(wrong_type("a number")),
+    }
+}
+
+fn canonical<'a>(
+    json: &'a str,
+    canonical: impl FnOnce(Cow<'a, str>) -> Option<Cow<'a, str>>,
+    expected: &'static str,
+) -> Result<Value<'a>, Refusal> {
+    canonical(string(json, expected)?).map(Value::Text).ok_or(wrong_type(expected))
+}
+
+fn verbatim(json: &str) -> Result<Value<'_>, Refusal> {
+    let escapes = escapes_in(json);
+    if escapes.lone_surrogate {
+        return Err(wrong_type("json without half a surrogate pair"));
+    }
+    if escapes.nul {
+        return Err(Refusal(DeadReason::NulCharacter, "json without U+0000"));
+    }
+    Ok(Value::Text(Cow::Borrowed(json)))
+}
+
+/// At most `most` characters of `text`.
+fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((cut, _)) => Cow::Owned(format!("{}...", &text[..cut])),
+        None => Cow::Borrowed(text),
+    }
+}

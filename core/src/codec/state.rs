@@ -1,0 +1,317 @@
+//! The formats of local state.
+//!
+//! | family | key | value |
+//! |---|---|---|
+//! | meta | `task` | kind 1, version 1, `TaskMeta` by bincode 2 (standard configuration) |
+//! | windows | kind 1, version 1, xxh3-64 of the aggregate's name (big endian), window start in microseconds (big endian, sign flipped), group key | the accumulators of the selected columns, one after the other (`aggregate`) |
+//!
+//! A group key is the `by` values one after the other, each a tag and an order-preserving, self-delimiting encoding:
+//!
+//! | tag | type | bytes |
+//! |---|---|---|
+//! | 1 | boolean | one byte |
+//! | 2 | bigint | 8, big endian, sign flipped |
+//! | 3 | double | 8, big endian; sign bit flipped if positive, all bits if negative; -0 as 0 |
+//! | 4 | timestamp | as bigint, microseconds |
+//! | 5 | date | 4, big endian, sign flipped, days |
+//! | 6 | text | UTF-8 with 00 as 00 FF, ended by 00 01 |
+
+use std::borrow::Cow;
+
+use bincode::{Decode, Encode};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::model::{Date, EventTime, Fingerprint, Offset, OwnerEpoch, Partition, RollingHash, Value};
+
+/// The only key of the meta family.
+pub const META_KEY: &[u8] = b"task";
+
+const META_KIND: u8 = 1;
+const META_VERSION: u8 = 1;
+const WINDOW_KIND: u8 = 1;
+const WINDOW_VERSION: u8 = 1;
+
+/// What local state knows of its task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskMeta {
+    pub application: String,
+    pub cluster_id: String,
+    pub topic: String,
+    pub topic_id: String,
+    pub partition: Partition,
+    /// R
+    pub next: Offset,
+    pub hash: RollingHash,
+    pub max_event_time: Option<EventTime>,
+    pub owner_epoch: OwnerEpoch,
+    /// Of the record before `next`; none before the first.
+    pub fingerprint: Option<Fingerprint>,
+    pub plan_hash: u64,
+}
+
+/// Bytes that this version did not write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateCodecError {
+    #[error("kind {kind} version {version} is not known here")]
+    UnknownFormat { kind: u8, version: u8 },
+    #[error("malformed: {0}")]
+    Malformed(String),
+}
+
+#[derive(Encode, Decode)]
+struct MetaV1 {
+    application: String,
+    cluster_id: String,
+    topic: String,
+    topic_id: String,
+    partition: i32,
+    next: i64,
+    hash: u64,
+    max_event_time: Option<i64>,
+    owner_epoch: i64,
+    fingerprint: Option<(i64, i64, u64)>,
+    plan_hash: u64,
+}
+
+pub fn encode_meta(meta: &TaskMeta) -> Vec<u8> {
+    let row = MetaV1 {
+        application: meta.application.clone(),
+        cluster_id: meta.cluster_id.clone(),
+        topic: meta.topic.clone(),
+        topic_id: meta.topic_id.clone(),
+        partition: meta.partition.0,
+        next: meta.next.0,
+        hash: meta.hash.0,
+        max_event_time: meta.max_event_time.map(|t| t.0),
+        owner_epoch: meta.owner_epoch.0,
+        fingerprint: meta.fingerprint.map(|f| (f.offset.0, f.timestamp_ms, f.hash)),
+        plan_hash: meta.plan_hash,
+    };
+    let mut out = vec![META_KIND, META_VERSION];
+    bincode::encode_into_std_write(&row, &mut out, bincode::config::standard())
+        .expect("a vector takes every write");
+    out
+}
+
+/// # Errors
+/// For any bytes that `encode_meta` of this version did not write.
+pub fn decode_meta(bytes: &[u8]) -> Result<TaskMeta, StateCodecError> {
+    let malformed = |what: &str| StateCodecError::Malformed(what.to_owned());
+    let [kind, version, rest @ ..] = bytes else { return Err(malformed("cut off")) };
+    if (*kind, *version) != (META_KIND, META_VERSION) {
+        return Err(StateCodecError::UnknownFormat { kind: *kind, version: *version });
+    }
+    let config = bincode::config::standard().with_limit::<65_536>();
+    let (row, read): (MetaV1, usize) =
+        bincode::decode_from_slice(rest, config).map_err(|e| malformed(&e.to_string()))?;
+    if read != rest.len() {
+        return Err(malformed("bytes left over"));
+    }
+    Ok(TaskMeta {
+        application: row.application,
+        cluster_id: row.cluster_id,
+        topic: row.topic,
+        topic_id: row.topic_id,
+        partition: Partition(row.partition),
+        next: Offset(row.next),
+        hash: RollingHash(row.hash),
+        max_event_time: row.max_event_time.map(EventTime),
+        owner_epoch: OwnerEpoch(row.owner_epoch),
+        fingerprint: row.fingerprint.map(|(offset, timestamp_ms, hash)| Fingerprint {
+            offset: Offset(offset),
+            timestamp_ms,
+            hash,
+        }),
+        plan_hash: row.plan_hash,
+    })
+}
+
+/// The common head of all keys of one window; heads of one aggregate sort by time.
+pub fn window_prefix(aggregate: &str, start: EventTime) -> Vec<u8> {
+    let mut key = Vec::with_capacity(48);
+    key.extend_from_slice(&[WINDOW_KIND, WINDOW_VERSION]);
+    key.extend_from_slice(&xxh3_64(aggregate.as_bytes()).to_be_bytes());
+    key.extend_from_slice(&ordered(start.0).to_be_bytes());
+    key
+}
+
+/// A window's head with a group key behind it.
+pub fn window_key(prefix: &[u8], group_key: &[u8]) -> Vec<u8> {
+    [prefix, group_key].concat()
+}
+
+/// Appends `by` values, none of them null.
+pub fn encode_group_key(values: &[Value<'_>], out: &mut Vec<u8>) {
+    for value in values {
+        match value {
+            Value::Boolean(v) => out.extend_from_slice(&[1, u8::from(*v)]),
+            Value::Bigint(v) => {
+                out.push(2);
+                out.extend_from_slice(&ordered(*v).to_be_bytes());
+            }
+            Value::Double(v) => {
+                out.push(3);
+                out.extend_from_slice(&ordered_double(*v).to_be_bytes());
+            }
+            Value::Timestamp(v) => {
+                out.push(4);
+                out.extend_from_slice(&ordered(v.0).to_be_bytes());
+            }
+            Value::Date(v) => {
+                out.push(5);
+                out.extend_from_slice(&(v.0.cast_unsigned() ^ (1 << 31)).to_be_bytes());
+            }
+            Value::Text(v) => {
+                out.push(6);
+                for piece in v.as_bytes().split_inclusive(|b| *b == 0) {
+                    out.extend_from_slice(piece);
+                    if piece.ends_with(&[0]) {
+                        out.push(0xff);
+                    }
+                }
+                out.extend_from_slice(&[0, 1]);
+            }
+            Value::Null | Value::Numeric(_) => unreachable!("typed at load: no key is {value:?}"),
+        }
+    }
+}
+
+/// # Errors
+/// For any bytes that `encode_group_key` did not write.
+pub fn decode_group_key(mut bytes: &[u8]) -> Result<Vec<Value<'static>>, StateCodecError> {
+    let mut values = Vec::new();
+    while let Some((tag, rest)) = bytes.split_first() {
+        bytes = rest;
+        values.push(match tag {
+            1 => Value::Boolean(take::<1>(&mut bytes)?[0] != 0),
+            2 => Value::Bigint(unordered(u64::from_be_bytes(take(&mut bytes)?))),
+            3 => Value::Double(unordered_double(u64::from_be_bytes(take(&mut bytes)?))),
+            4 => Value::Timestamp(EventTime(unordered(u64::from_be_bytes(take(&mut bytes)?)))),
+            5 => Value::Date(Date((u32::from_be_bytes(take(&mut bytes)?) ^ (1 << 31)).cast_signed())),
+            6 => Value::Text(Cow::Owned(take_text(&mut bytes)?)),
+            _ => return Err(StateCodecError::Malformed(format!("key tag {tag}"))),
+        });
+    }
+    Ok(values)
+}
+
+fn take_text(bytes: &mut &[u8]) -> Result<String, StateCodecError> {
+    let mut text = Vec::new();
+    loop {
+        let [byte] = take(bytes)?;
+        if byte != 0 {
+            text.push(byte);
+            continue;
+        }
+        match take(bytes)? {
+            [0xff] => text.push(0),
+            [1] => break,
+            [other] => return Err(StateCodecError::Malformed(format!("escape {other} in a text key"))),
+        }
+    }
+    String::from_utf8(text).map_err(|e| StateCodecError::Malformed(e.to_string()))
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], StateCodecError> {
+    let (head, rest) =
+        bytes.split_first_chunk::<N>().ok_or_else(|| StateCodecError::Malformed("cut off".into()))?;
+    *bytes = rest;
+    Ok(*head)
+}
+
+fn ordered(v: i64) -> u64 {
+    v.cast_unsigned() ^ (1 << 63)
+}
+
+fn unordered(v: u64) -> i64 {
+    (v ^ (1 << 63)).cast_signed()
+}
+
+fn ordered_double(v: f64) -> u64 {
+    let bits = if v == 0.0 { 0 } else { v.to_bits() };
+    if bits >> 63 == 1 { !bits } else { bits | (1 << 63) }
+}
+
+fn unordered_double(v: u64) -> f64 {
+    f64::from_bits(if v >> 63 == 1 { v & !(1 << 63) } else { !v })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn meta() -> TaskMeta {
+        TaskMeta {
+            application: "app".into(),
+            cluster_id: "c".into(),
+            topic: "t".into(),
+            topic_id: "i".into(),
+            partition: Partition(3),
+            next: Offset(1_000),
+            hash: RollingHash(7),
+            max_event_time: Some(EventTime(5)),
+            owner_epoch: OwnerEpoch(2),
+            fingerprint: Some(Fingerprint { offset: Offset(999), timestamp_ms: -1, hash: 9 }),
+            plan_hash: 11,
+        }
+    }
+
+    #[test]
+    fn the_meta_format_is_kept() {
+        let bytes = encode_meta(&meta());
+        assert_eq!(hex(&bytes), "01010361707001630174016906fbd00707010a0401fbce0701090b");
+        assert_eq!(decode_meta(&bytes), Ok(meta()));
+        assert_eq!(decode_meta(&[1, 2]), Err(StateCodecError::UnknownFormat { kind: 1, version: 2 }));
+    }
+
+    #[test]
+    fn the_window_key_format_is_kept() {
+        let prefix = window_prefix("views", EventTime(60_000_000));
+        assert_eq!(hex(&prefix), format!("0101{:016x}8000000003938700", xxh3_64(b"views")));
+        let mut key = Vec::new();
+        encode_group_key(&[Value::Text("/a\0".into()), Value::Bigint(-1), Value::Boolean(true)], &mut key);
+        assert_eq!(hex(&key), "062f6100ff0001027fffffffffffffff0101");
+    }
+
+    fn value() -> impl Strategy<Value = Value<'static>> {
+        prop_oneof![
+            any::<bool>().prop_map(Value::Boolean),
+            any::<i64>().prop_map(Value::Bigint),
+            any::<f64>().prop_filter("finite", |v| v.is_finite()).prop_map(|v| Value::Double(v + 0.0)),
+            any::<i64>().prop_map(|v| Value::Timestamp(EventTime(v))),
+            any::<i32>().prop_map(|v| Value::Date(Date(v))),
+            any::<String>().prop_map(|v| Value::Text(v.into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn group_keys_read_back(values in prop::collection::vec(value(), 0..5)) {
+            let mut key = Vec::new();
+            encode_group_key(&values, &mut key);
+            prop_assert_eq!(decode_group_key(&key), Ok(values));
+        }
+
+        #[test]
+        fn group_keys_sort_as_their_values(a: i64, b: i64, s in "[a\0b]{0,4}", t in "[a\0b]{0,4}") {
+            let key = |v: Value<'_>| { let mut k = Vec::new(); encode_group_key(&[v], &mut k); k };
+            prop_assert_eq!(key(Value::Bigint(a)).cmp(&key(Value::Bigint(b))), a.cmp(&b));
+            let (x, y) = (key(Value::Text(s.as_str().into())), key(Value::Text(t.as_str().into())));
+            prop_assert_eq!(x.cmp(&y), s.as_bytes().cmp(t.as_bytes()));
+            let (x, y) = (a as f64 / 3.0, b as f64 / 7.0);
+            prop_assert_eq!(key(Value::Double(x)).cmp(&key(Value::Double(y))), x.total_cmp(&y));
+        }
+
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes: Vec<u8>) {
+            let _ = decode_group_key(&bytes);
+            let _ = decode_meta(&bytes);
+            let _ = decode_meta(&[&[1, 1], bytes.as_slice()].concat());
+        }
+    }
+}

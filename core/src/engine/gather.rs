@@ -1,0 +1,245 @@
+//! What the records of the current epoch mean, gathered until it is sealed.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::aggregate::encode_value;
+use crate::codec::{SpliceNames, splice};
+use crate::model::{Dead, DeadReason, EventTime, RollingHash, TopicPartition, Value};
+use crate::pipeline::{AggregateId, OutputTimestamp, RecordOutput, SetValue, Window};
+use crate::verdict::{Evaluated, Judge, Judged, Match};
+use crate::window::{Lateness, lateness, tumbling_window, watermark};
+
+use super::counts::Tally;
+use super::windows::Windows;
+use super::{DeadLetter, Effects, Header, Outputs, Record, RecordMessage, SideMessage, StateStore, StoreError};
+
+/// How much of a value over the limit goes into its dead letter.
+const TOO_LARGE_PREFIX: usize = 65_536;
+
+/// What changes with every record.
+pub struct Gather {
+    pub hash: RollingHash,
+    pub max_event_time: Option<EventTime>,
+    pub windows: Windows,
+    pub counts: Tally,
+    pub outputs: Outputs,
+    record_outputs: Vec<(usize, SpliceNames)>,
+    fold: Vec<u8>,
+}
+
+/// One record that is not dead.
+pub struct Incoming<'r> {
+    pub partition: &'r TopicPartition,
+    pub record: &'r Record<'r>,
+    pub row: &'r [Value<'r>],
+    pub judged: &'r Judged<'r>,
+    pub evaluated: &'r Evaluated,
+    pub arguments: &'r [Value<'r>],
+}
+
+impl Gather {
+    pub fn new(judge: &Judge, window_bytes: usize) -> Gather {
+        let plan = judge.plan();
+        let aggregates: Vec<AggregateId> = (0..plan.aggregates.len())
+            .filter(|i| plan.aggregates[*i].source == judge.source_id())
+            .map(AggregateId)
+            .collect();
+        let record_outputs = plan
+            .records
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| output.source == judge.source_id())
+            .map(|(i, output)| {
+                let names: Vec<Arc<str>> = output.set.iter().map(|(name, _)| name.clone()).collect();
+                (i, SpliceNames::new(&names, judge.set_names()))
+            })
+            .collect();
+        Gather {
+            hash: RollingHash::default(),
+            max_event_time: None,
+            windows: Windows::new(plan, &aggregates, window_bytes),
+            counts: Tally::new(plan),
+            outputs: Outputs::default(),
+            record_outputs,
+            fold: Vec::new(),
+        }
+    }
+
+    /// An accepted record: to all record outputs, and to the aggregates it matched.
+    pub fn accept(
+        &mut self,
+        judge: &Judge,
+        store: &dyn StateStore,
+        incoming: &Incoming<'_>,
+        effects: Effects,
+    ) -> Result<(), StoreError> {
+        self.begin_fold(incoming.record, b'A');
+        let before = watermark(self.max_event_time, judge.source().watermark.delay);
+        self.enrich(judge, incoming, effects);
+        for matched in &incoming.evaluated.matches {
+            self.aggregate(judge, store, (incoming, matched, before), effects)?;
+        }
+        self.end_fold();
+        let at = incoming.judged.event_time;
+        self.max_event_time = Some(self.max_event_time.map_or(at, |max| max.max(at)));
+        if effects.rows {
+            self.counts.accepted(&incoming.evaluated.failed_checks);
+        }
+        Ok(())
+    }
+
+    /// A dead record: to the dead letters, and nowhere else.
+    pub fn bury(
+        &mut self,
+        judge: &Judge,
+        partition: &TopicPartition,
+        (record, dead): (&Record<'_>, Dead),
+        effects: Effects,
+    ) {
+        self.begin_fold(record, b'D');
+        let reason = dead.reason.to_string();
+        self.fold.extend_from_slice(reason.as_bytes());
+        self.end_fold();
+        if effects.rows {
+            self.counts.dead(&reason);
+        }
+        let limit = if dead.reason == DeadReason::TooLarge { TOO_LARGE_PREFIX } else { usize::MAX };
+        let value = record.value.map(|v| v[..v.len().min(limit)].to_vec());
+        if let (true, Some(topic)) = (effects.outputs, &judge.source().dead_letter_topic) {
+            let mut headers = (record.headers)();
+            headers.push(text_header("reason", reason));
+            headers.push(text_header("detail", dead.detail.clone()));
+            push_origin(&mut headers, partition, record);
+            if let (DeadReason::TooLarge, Some(v)) = (&dead.reason, record.value) {
+                headers.push(text_header("value_bytes", v.len().to_string()));
+            }
+            let key = record.key.map(<[u8]>::to_vec);
+            self.outputs.side.push(SideMessage { topic: topic.clone(), key, value: value.clone(), headers });
+        }
+        if effects.rows && judge.plan().dead_letter_table.is_some() {
+            self.outputs.dead_letters.push(DeadLetter {
+                offset: record.offset,
+                reason: dead.reason,
+                detail: dead.detail,
+                key: record.key.map(<[u8]>::to_vec),
+                value,
+                value_bytes: record.value.map(<[u8]>::len),
+                headers: (record.headers)(),
+                timestamp_ms: record.timestamp_ms,
+            });
+        }
+    }
+
+    fn enrich(&mut self, judge: &Judge, incoming: &Incoming<'_>, effects: Effects) {
+        let Gather { record_outputs, outputs, hash, .. } = self;
+        let Incoming { record, judged, evaluated, .. } = incoming;
+        let mut first_set = 0;
+        for (index, names) in record_outputs {
+            let output = &judge.plan().records[*index];
+            let start = outputs.bytes.len();
+            let value = |field: usize| &evaluated.json[evaluated.set[first_set + field].clone()];
+            let stamps = &mut outputs.stamps;
+            splice(&judged.decoded, names, value, &mut outputs.bytes, |field, at| {
+                if effects.outputs && matches!(output.set[field].1, SetValue::CommitTime) {
+                    stamps.push(at);
+                }
+            });
+            first_set += output.set.len();
+            let end = outputs.bytes.len();
+            hash.0 = xxh3_64_with_seed(&outputs.bytes[start..end], hash.0);
+            if !effects.outputs {
+                outputs.bytes.truncate(start);
+                continue;
+            }
+            let key = output_key(output, incoming).map(|bytes| {
+                outputs.bytes.extend_from_slice(bytes);
+                end..outputs.bytes.len()
+            });
+            let timestamp_ms = record.timestamp_ms.filter(|_| output.timestamp == OutputTimestamp::Input);
+            outputs.records.push(RecordMessage { output: *index, key, value: start..end, timestamp_ms });
+        }
+    }
+
+    fn aggregate(
+        &mut self,
+        judge: &Judge,
+        store: &dyn StateStore,
+        (incoming, matched, watermark): (&Incoming<'_>, &Match, Option<EventTime>),
+        effects: Effects,
+    ) -> Result<(), StoreError> {
+        let aggregate = &judge.plan().aggregates[matched.aggregate.0];
+        let Window::Tumbling { size } = aggregate.window;
+        let window = tumbling_window(incoming.judged.event_time, size);
+        let too_late = lateness(window.end, aggregate.allowed_lateness, watermark) == Lateness::TooLate;
+        let key = &incoming.evaluated.keys[matched.key.clone()];
+        let arguments = &incoming.arguments[matched.arguments.clone()];
+
+        self.fold.extend_from_slice(aggregate.name.as_bytes());
+        self.fold.push(u8::from(too_late));
+        self.fold.extend_from_slice(key);
+        for argument in arguments {
+            encode_value(argument, &mut self.fold);
+        }
+        if effects.rows {
+            self.counts.matched(matched.aggregate, too_late);
+        }
+        if !too_late {
+            return self.windows.add(store, (matched.aggregate, window), key, arguments, effects.rows);
+        }
+        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark) {
+            let headers = late_headers(incoming, (&aggregate.name, watermark, window.end));
+            self.outputs.side.push(SideMessage {
+                topic: topic.clone(),
+                key: incoming.record.key.map(<[u8]>::to_vec),
+                value: incoming.record.value.map(<[u8]>::to_vec),
+                headers,
+            });
+        }
+        Ok(())
+    }
+
+    /// The rolling hash folds per record: offset, verdict, outputs with a constant for the commit time, and the
+    /// aggregates' updates before they are merged.
+    fn begin_fold(&mut self, record: &Record<'_>, verdict: u8) {
+        self.fold.clear();
+        self.fold.extend_from_slice(&record.offset.0.to_le_bytes());
+        self.fold.push(verdict);
+    }
+
+    fn end_fold(&mut self) {
+        self.hash.0 = xxh3_64_with_seed(&self.fold, self.hash.0);
+    }
+}
+
+/// The declared key field's text, or the input's key.
+fn output_key<'r>(output: &RecordOutput, incoming: &'r Incoming<'_>) -> Option<&'r [u8]> {
+    match output.key {
+        None => incoming.record.key,
+        Some(field) => match &incoming.row[field.0] {
+            Value::Text(text) => Some(text.as_bytes()),
+            _ => None,
+        },
+    }
+}
+
+fn late_headers(incoming: &Incoming<'_>, (aggregate, watermark, end): (&str, EventTime, EventTime)) -> Vec<Header> {
+    let mut headers = (incoming.record.headers)();
+    headers.push(text_header("aggregate", aggregate.to_owned()));
+    headers.push(text_header("watermark", watermark.to_string()));
+    let late_by_ms = (watermark.0 - end.0) / 1_000;
+    headers.push(text_header("late_by_ms", late_by_ms.to_string()));
+    push_origin(&mut headers, incoming.partition, incoming.record);
+    headers
+}
+
+fn push_origin(headers: &mut Vec<Header>, partition: &TopicPartition, record: &Record<'_>) {
+    headers.push(text_header("source_topic", partition.topic.to_string()));
+    headers.push(text_header("source_partition", partition.partition.to_string()));
+    headers.push(text_header("source_offset", record.offset.to_string()));
+}
+
+fn text_header(name: &str, value: String) -> Header {
+    (name.to_owned(), Some(value.into_bytes()))
+}

@@ -1,0 +1,334 @@
+//! A worker's consumer: a member of the group whose partitions all end in one queue of its own.
+
+use std::ffi::CString;
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millstream_core::model::{EventTime, Offset, TopicPartition};
+use rdkafka::client::NativeClient;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
+
+use super::batch::{Batch, Slot, Span};
+use super::config::KafkaSettings;
+use super::context::{GroupEvent, GroupNotes};
+use super::error::KafkaError;
+use super::ffi::{self, GroupMetadata, Messages, RecordQueue, Wakeup};
+use super::group::{self, GroupOffset};
+
+/// How long a seek may take, and how often it is tried again while a partition is still being started.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+const SEEK_RETRY: Duration = Duration::from_millis(2);
+/// How long waking the fetch threads may take.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long giving partitions back, and then closing, may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
+/// One member of the consumer group. All its calls belong to one thread.
+///
+/// Order: messages are dropped before the queue, the queue before the client, the client before the eventfd; any
+/// other order lets the drop of the client wait for ever.
+pub struct Consumer {
+    messages: Messages,
+    spans: Vec<Span>,
+    assigned: Vec<Slot>,
+    /// None only while this is dropped, as for `link`.
+    queue: Option<RecordQueue>,
+    link: Option<Link>,
+}
+
+/// The client and what its queues write to.
+struct Link {
+    client: BaseConsumer<GroupNotes>,
+    wakeup: Wakeup,
+}
+
+impl Consumer {
+    /// Makes the client; joins nothing yet, and does not need a broker.
+    pub fn open(settings: &KafkaSettings) -> Result<Consumer, KafkaError> {
+        let client: BaseConsumer<GroupNotes> = settings
+            .consumer()?
+            .create_with_context(GroupNotes::default())
+            .map_err(|error| KafkaError::of_client("make the consumer", error))?;
+        let no_queue = |detail: String| KafkaError::Fatal { operation: "make the consumer's queue", detail };
+        let wakeup = Wakeup::new().map_err(|error: io::Error| no_queue(error.to_string()))?;
+        wakeup.watch_group_events(client.client().native_client());
+        let queue = RecordQueue::new(client.client().native_client(), &wakeup)
+            .ok_or_else(|| no_queue("no queue".into()))?;
+        Ok(Consumer {
+            messages: Messages::default(),
+            spans: Vec::new(),
+            assigned: Vec::new(),
+            queue: Some(queue),
+            link: Some(Link { client, wakeup }),
+        })
+    }
+
+    /// Joins the group for these topics. What it gets comes as group events.
+    pub fn subscribe(&mut self, topics: &[&str]) -> Result<(), KafkaError> {
+        self.client().subscribe(topics).map_err(|error| KafkaError::of_client("subscribe", error))
+    }
+
+    /// Serves at most one event of the client. Must be called at least once every few seconds, or the group takes
+    /// this member for dead. Errors are those a person must see to (a topic that is not there, a permission);
+    /// outages are none: the client tries again by itself.
+    pub fn poll_group(&mut self) -> Result<Option<GroupEvent>, KafkaError> {
+        const OPERATION: &str = "serve the group";
+        match self.client().poll(Duration::ZERO) {
+            None => {}
+            Some(Ok(_)) => {
+                // Invariant: queues are forwarded before partitions are assigned, so no record comes this way.
+                let detail = "a record came outside of the worker's queue".into();
+                return Ok(Some(GroupEvent::Failed(KafkaError::Fatal { operation: OPERATION, detail })));
+            }
+            Some(Err(ClientError::MessageConsumptionFatal(code))) => {
+                let (code, detail) =
+                    self.client().client().fatal_error().unwrap_or((code, "no detail".into()));
+                let error = match KafkaError::of_code(OPERATION, code, detail.clone()) {
+                    fenced @ KafkaError::FencedInstance { .. } => fenced,
+                    _ => KafkaError::Fatal { operation: OPERATION, detail },
+                };
+                return Ok(Some(GroupEvent::Failed(error)));
+            }
+            Some(Err(error)) => match KafkaError::of_client(OPERATION, error) {
+                error if error.recovery() == millstream_core::model::Recovery::Invalid => return Err(error),
+                outage => tracing::debug!(%outage, "the group is not served at present"),
+            },
+        }
+        Ok(self.client().context().next())
+    }
+
+    /// Answers `GroupEvent::Assigned`, also one of no partitions: takes the partitions and leaves them paused at
+    /// offsets that are valid in their logs. Call `seek_and_resume` for each once it has caught up.
+    pub fn assign(&mut self, at: &[(TopicPartition, Offset)]) -> Result<(), KafkaError> {
+        let mut offsets = TopicPartitionList::new();
+        for (partition, offset) in at {
+            self.forward(partition)?;
+            group::add(&mut offsets, partition, ListOffset::Offset(offset.0))?;
+        }
+        self.client().incremental_assign(&offsets).map_err(|error| KafkaError::of_client("assign", error))?;
+        drop(offsets);
+        self.forget_handles();
+        for (partition, _) in at {
+            if self.slot(partition).is_none() {
+                self.assigned.push(Slot { partition: partition.clone(), handle: 0 });
+            }
+        }
+        self.pause_all(at.iter().map(|(partition, _)| partition))?;
+        self.wake(at.first().map(|(partition, _)| partition));
+        Ok(())
+    }
+
+    /// Goes on at `at`. What was fetched before is never given out.
+    pub fn seek_and_resume(&mut self, partition: &TopicPartition, at: Offset) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + SEEK_TIMEOUT;
+        loop {
+            let mut list = TopicPartitionList::new();
+            group::add(&mut list, partition, ListOffset::Offset(at.0))?;
+            let sought = self
+                .client()
+                .seek_partitions(list, SEEK_TIMEOUT)
+                .map_err(|error| KafkaError::of_client("seek", error))?;
+            match ffi::entries(&sought).into_iter().next().and_then(|entry| entry.error) {
+                None => break,
+                // Why: assigning is not waited for, and a partition that has not started yet cannot seek.
+                Some(Code::State | Code::PreviousInProgress) if Instant::now() < deadline => {
+                    thread::sleep(SEEK_RETRY);
+                }
+                Some(code) => return Err(KafkaError::of_partition(partition, code, code.to_string())),
+            }
+        }
+        let list = group::list([partition].into_iter())?;
+        self.client().resume(&list).map_err(|error| KafkaError::of_client("resume", error))?;
+        drop(list);
+        self.wake(Some(partition));
+        Ok(())
+    }
+
+    /// Gives out nothing of this partition until `seek_and_resume`.
+    pub fn pause(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        self.pause_all([partition].into_iter())
+    }
+
+    /// Answers `GroupEvent::Revoked`: gives the partitions back.
+    pub fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let list = group::list(partitions.iter())?;
+        self.assigned.retain(|slot| !partitions.contains(&slot.partition));
+        self.forget_handles();
+        self.client()
+            .incremental_unassign(&list)
+            .map_err(|error| KafkaError::of_client("unassign", error))?;
+        drop(list);
+        self.wake(self.assigned.first().map(|slot| &slot.partition));
+        Ok(())
+    }
+
+    /// The partitions taken and not given back.
+    pub fn assigned(&self) -> Vec<TopicPartition> {
+        self.assigned.iter().map(|slot| slot.partition.clone()).collect()
+    }
+
+    /// Up to `cap` records that are here already.
+    pub fn poll_batch(&mut self, cap: usize) -> Batch<'_> {
+        self.messages.clear();
+        if let Some(queue) = &self.queue {
+            queue.consume(&mut self.messages, cap);
+        }
+        Batch::new(&mut self.messages, &mut self.spans, &mut self.assigned)
+    }
+
+    /// Sleeps until a record or a group event came, or the time is up. Only after `poll_group` and `poll_batch`
+    /// found nothing: what was left in a queue does not wake anybody.
+    pub fn wait(&self, timeout: Duration) {
+        if let Some(link) = &self.link {
+            link.wakeup.wait(timeout);
+        }
+    }
+
+    /// A fresh snapshot of the membership, for one commit.
+    pub fn group_metadata(&self) -> Result<GroupMetadata, KafkaError> {
+        // Invariant: a broker accepts offsets of a negative generation from anybody, so none is ever given out.
+        GroupMetadata::of(self.native()).filter(|group| group.generation() >= 0).ok_or(KafkaError::NotAMember)
+    }
+
+    /// The group's committed offsets, once no transaction holds them. `Unstable`: ask again later.
+    pub fn stable_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<GroupOffset>, KafkaError> {
+        group::stable_offsets(self.client(), partitions, timeout)
+    }
+
+    /// The first offset of a log and its last stable offset: the end of what a read-committed consumer can read at
+    /// present.
+    pub fn log_range(
+        &self,
+        partition: &TopicPartition,
+        timeout: Duration,
+    ) -> Result<(Offset, Offset), KafkaError> {
+        group::log_range(self.client(), partition, timeout)
+    }
+
+    /// The first offset whose Kafka timestamp is not before `time` (in milliseconds, cut), or the last stable
+    /// offset.
+    pub fn offset_at(
+        &self,
+        partition: &TopicPartition,
+        time: EventTime,
+        timeout: Duration,
+    ) -> Result<Offset, KafkaError> {
+        group::offset_at(self.client(), partition, time, timeout)
+    }
+
+    /// Closes the client. With `leave_group` the partitions go to other members at once; without it, as when this
+    /// is dropped, the static member keeps them until its session times out, and finds them again if it is back
+    /// before.
+    pub fn close(mut self, leave_group: bool) {
+        self.stop_serving();
+        if leave_group {
+            self.client().unsubscribe();
+            let deadline = Instant::now() + CLOSE_TIMEOUT;
+            while self.client().assignment().is_ok_and(|list| list.count() > 0) && Instant::now() < deadline {
+                self.client().poll(CLOSE_POLL);
+            }
+        }
+    }
+
+    fn client(&self) -> &BaseConsumer<GroupNotes> {
+        &self.link.as_ref().expect("a consumer has its client until it is dropped").client
+    }
+
+    fn native(&self) -> &NativeClient {
+        self.client().client().native_client()
+    }
+
+    fn slot(&self, partition: &TopicPartition) -> Option<usize> {
+        self.assigned.iter().position(|slot| slot.partition == *partition)
+    }
+
+    /// Invariant: after every change of the assignment; a topic's handle may have been freed, and used anew.
+    fn forget_handles(&mut self) {
+        for slot in &mut self.assigned {
+            slot.handle = 0;
+        }
+    }
+
+    /// Order: before the partition is assigned, and at each assignment: giving a partition back ends its forwarding.
+    fn forward(&self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let unknown = || KafkaError::UnknownTopic { topic: partition.topic.to_string() };
+        let topic = CString::new(&*partition.topic).map_err(|_| unknown())?;
+        let queue = self.queue.as_ref().ok_or(KafkaError::NotAMember)?;
+        if queue.forward(self.native(), &topic, partition.partition.0) { Ok(()) } else { Err(unknown()) }
+    }
+
+    /// Order: the list is gone when this returns; one that still lives when the client is dropped hangs the drop.
+    fn pause_all<'p>(&self, partitions: impl Iterator<Item = &'p TopicPartition>) -> Result<(), KafkaError> {
+        let list = group::list(partitions)?;
+        self.client().pause(&list).map_err(|error| KafkaError::of_client("pause", error))
+    }
+
+    /// Why: a fetch thread that sleeps notices a changed assignment after up to a second; a question to its broker
+    /// wakes it. One partition of each leader is asked.
+    fn wake(&self, changed: Option<&TopicPartition>) {
+        let Some(changed) = changed else { return };
+        let mut leaders = Vec::new();
+        let mut asked = vec![changed.clone()];
+        if let Ok(metadata) = self.client().fetch_metadata(Some(&changed.topic), WAKE_TIMEOUT) {
+            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                let tp = TopicPartition::new(changed.topic.clone(), partition.id());
+                if !leaders.contains(&partition.leader()) && self.slot(&tp).is_some() {
+                    leaders.push(partition.leader());
+                    asked.push(tp);
+                }
+            }
+        }
+        for partition in asked.iter().skip(usize::from(!leaders.is_empty())) {
+            if let Err(error) = group::log_range(self.client(), partition, WAKE_TIMEOUT) {
+                tracing::debug!(%error, %partition, "a fetch thread was not woken");
+            }
+        }
+    }
+
+    /// Order: before the client closes. librdkafka closes nothing while an event it gave out is unanswered.
+    fn stop_serving(&mut self) {
+        self.client().context().set_closing();
+        while let Some(event) = self.client().context().next() {
+            let answered = match event {
+                GroupEvent::Assigned(_) => self
+                    .client()
+                    .incremental_assign(&TopicPartitionList::new())
+                    .map_err(|error| KafkaError::of_client("assign", error)),
+                GroupEvent::Revoked { partitions, .. } => self.unassign(&partitions),
+                GroupEvent::Failed(_) => Ok(()),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "a closing consumer could not answer a group event");
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop_serving();
+        self.messages.clear();
+        self.queue = None;
+        let Some(link) = self.link.take() else { return };
+        let (done, closed) = mpsc::channel();
+        let closing = thread::Builder::new().name("kafka-close".into()).spawn(move || {
+            let Link { client, wakeup } = link;
+            drop(client);
+            drop(wakeup);
+            let _ = done.send(());
+        });
+        // Why: the client's own drop waits without a bound; a thread left behind does less harm than a worker that hangs.
+        if closing.is_ok() && closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
+            tracing::warn!("the consumer did not close within {CLOSE_TIMEOUT:?} and is left behind");
+        }
+    }
+}

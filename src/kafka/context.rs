@@ -1,0 +1,192 @@
+//! What librdkafka tells between calls: log lines, outages, group events and failed deliveries.
+//!
+//! Callbacks run inside the poll of the thread that owns the client; they only take notes.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_core::model::TopicPartition;
+use rdkafka::bindings::rd_kafka_resp_err_t as Response;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel as Level;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::ProducerContext;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::error::{KafkaError, Undelivered};
+use super::ffi;
+
+/// How often an outage that goes on is told.
+const OUTAGE_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What the group decided about this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// Partitions to take, with `Consumer::assign`, even if there are none.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions to give back, with `Consumer::unassign`. Where `lost`, they are somebody else's already and
+    /// nothing may be committed for them.
+    Revoked { partitions: Vec<TopicPartition>, lost: bool },
+    /// The consumer cannot go on: it must be closed.
+    Failed(KafkaError),
+}
+
+/// Log lines and outages of one client.
+#[derive(Default)]
+pub(super) struct Journal {
+    told: Mutex<Option<Instant>>,
+    broker_down: AtomicBool,
+}
+
+impl Journal {
+    /// Whether a broker went down since this was asked last.
+    pub fn take_broker_down(&self) -> bool {
+        self.broker_down.swap(false, Ordering::Relaxed)
+    }
+
+    fn outage(&self, error: &ClientError, reason: &str) {
+        self.broker_down.store(true, Ordering::Relaxed);
+        let mut told = lock(&self.told);
+        if told.is_some_and(|at| at.elapsed() < OUTAGE_TOLD_EVERY) {
+            tracing::debug!(%error, reason, "kafka is still out of reach");
+        } else {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, reason, "kafka is out of reach; retrying");
+        }
+    }
+}
+
+impl ClientContext for Journal {
+    fn log(&self, level: Level, facility: &str, line: &str) {
+        // Why: connection failures come again as errors, and settings meant for the other kind of client are no fault.
+        let known = matches!(facility, "FAIL" | "ERROR" | "CONFWARN");
+        match level {
+            Level::Emerg | Level::Alert | Level::Critical => tracing::error!(facility, "librdkafka: {line}"),
+            Level::Error | Level::Warning if !known => tracing::warn!(facility, "librdkafka: {line}"),
+            _ => tracing::debug!(facility, "librdkafka: {line}"),
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(
+                Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue,
+            ) => self.outage(&error, reason),
+            _ => tracing::debug!(%error, reason, "kafka client error"),
+        }
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+}
+
+/// The consumer's notes: group events not yet acted upon.
+#[derive(Default)]
+pub(super) struct GroupNotes {
+    pub journal: Journal,
+    events: Mutex<VecDeque<GroupEvent>>,
+    closing: AtomicBool,
+}
+
+impl GroupNotes {
+    pub fn next(&self) -> Option<GroupEvent> {
+        lock(&self.events).pop_front()
+    }
+
+    /// From here on the callback gives partitions back itself: nobody acts on events any more.
+    pub fn set_closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ClientContext for GroupNotes {
+    fn log(&self, level: Level, facility: &str, line: &str) {
+        self.journal.log(level, facility, line);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        self.journal.error(error, reason);
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+}
+
+impl ConsumerContext for GroupNotes {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: Response, list: &mut TopicPartitionList) {
+        let assigned = event == Response::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Relaxed) {
+            let done = if assigned {
+                consumer.incremental_assign(&TopicPartitionList::new())
+            } else {
+                consumer.incremental_unassign(list)
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "a closing consumer could not answer a group event");
+            }
+            return;
+        }
+        let partitions =
+            ffi::entries(list).into_iter().map(|e| TopicPartition::new(e.topic, e.partition)).collect();
+        let event = if assigned {
+            GroupEvent::Assigned(partitions)
+        } else {
+            GroupEvent::Revoked { partitions, lost: consumer.assignment_lost() }
+        };
+        lock(&self.events).push_back(event);
+    }
+}
+
+/// The producer's notes: the first delivery that failed.
+#[derive(Default)]
+pub(super) struct DeliveryNotes {
+    pub journal: Journal,
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl DeliveryNotes {
+    pub fn failure(&self) -> Option<KafkaError> {
+        lock(&self.failure).clone()
+    }
+}
+
+impl ClientContext for DeliveryNotes {
+    fn log(&self, level: Level, facility: &str, line: &str) {
+        self.journal.log(level, facility, line);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        self.journal.error(error, reason);
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+}
+
+impl ProducerContext for DeliveryNotes {
+    type DeliveryOpaque = ();
+
+    /// Keeps the first failure, but lets a record that was refused for itself stand before any other: what
+    /// follows it is mostly its consequence.
+    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+        let Err((error, message)) = result else { return };
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let record =
+            Undelivered { topic: message.topic(), partition: message.partition(), key: message.key() };
+        let failed = KafkaError::of_delivery(record, code);
+        let mut failure = lock(&self.failure);
+        let refused = |error: &KafkaError| matches!(error, KafkaError::Refused { .. });
+        if failure.as_ref().is_none_or(|first| !refused(first) && refused(&failed)) {
+            *failure = Some(failed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,117 @@
+//! What the worker says about itself, for the page, metrics and a person.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use millstream_core::commit::Refusal;
+use millstream_core::engine::TaskCounts;
+use millstream_core::model::{EventTime, Offset, OwnerEpoch, TopicPartition};
+
+/// The worker writes, everybody else reads; nobody waits for long.
+#[derive(Debug)]
+pub struct Board {
+    state: Mutex<BoardState>,
+}
+
+/// A moment of the worker.
+#[derive(Clone, Debug)]
+pub struct BoardState {
+    /// When the loop last came round.
+    pub beat: Instant,
+    /// Neighbours that do not answer: name, what they said.
+    pub waiting_for: BTreeMap<&'static str, String>,
+    pub ready: bool,
+    /// Since when `ready` has been what it is.
+    pub since: EventTime,
+    pub tasks: BTreeMap<TopicPartition, TaskReport>,
+}
+
+/// One task's line.
+#[derive(Clone, Debug)]
+pub struct TaskReport {
+    pub stage: Stage,
+    /// P
+    pub next: Offset,
+    /// K
+    pub outputs: Offset,
+    /// R
+    pub state: Offset,
+    /// The end of the log, where it is known.
+    pub high: Option<Offset>,
+    pub owner_epoch: OwnerEpoch,
+    pub watermark: Option<EventTime>,
+    pub counts: TaskCounts,
+}
+
+/// Where a task stands in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Assigned; being taken, with what it waits for.
+    Taking(String),
+    /// Reads again what its participants hold.
+    Replaying,
+    Running,
+    Stopped(Refusal),
+}
+
+impl Board {
+    pub fn new(beat: Instant, since: EventTime) -> Board {
+        let state = BoardState {
+            beat,
+            waiting_for: BTreeMap::new(),
+            ready: false,
+            since,
+            tasks: BTreeMap::new(),
+        };
+        Board { state: Mutex::new(state) }
+    }
+
+    /// A copy of the moment.
+    pub fn read(&self) -> BoardState {
+        self.lock().clone()
+    }
+
+    /// Changes the moment; `ready` follows from what is written.
+    pub fn update(&self, now: EventTime, change: impl FnOnce(&mut BoardState)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let ready = state.is_ready();
+        if ready != state.ready {
+            state.ready = ready;
+            state.since = now;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BoardState {
+    fn is_ready(&self) -> bool {
+        self.waiting_for.is_empty()
+            && !self.tasks.is_empty()
+            && self.tasks.values().all(|t| t.stage == Stage::Running)
+    }
+}
+
+impl Stage {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stage::Taking(_) => "taking",
+            Stage::Replaying => "replaying",
+            Stage::Running => "running",
+            Stage::Stopped(_) => "stopped",
+        }
+    }
+
+    /// Why it does not run.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Stage::Taking(reason) => Some(reason.clone()),
+            Stage::Stopped(refusal) => Some(refusal.to_string()),
+            Stage::Replaying | Stage::Running => None,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One epoch: the records of all live tasks since the last one, in every participant.
+//!
+//! Order: produce, drain, offsets into the Kafka transaction; PostgreSQL decides; Kafka commits; local state is written
+//! last. A crash after any step is told apart by the offsets that the participants hold (`commit::take`).
+
+use millstream_core::codec::decode_group_key;
+use millstream_core::commit::CommitPermit;
+use millstream_core::engine::{SealedEpoch, merge_deltas};
+use millstream_core::model::{Epoch, EventTime, OwnerEpoch, RollingHash, TopicPartition};
+use millstream_core::pipeline::{AggregateId, Plan};
+
+use std::time::Duration;
+
+use crate::fault::{Point, reached};
+use crate::kafka::CommittedOffset;
+use crate::postgres::{
+    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step, TaskCommit,
+};
+
+use super::links::Parts;
+use super::outputs::produce;
+use super::{Prepared, RuntimeError};
+
+/// How long one step of a Kafka transaction may take; below the transaction's own time-out.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(9);
+/// The same transaction again after a conflict, so often.
+const CONFLICT_RETRIES: usize = 20;
+
+/// One task's part of an epoch, kept until every participant has it.
+pub struct Share {
+    pub tp: TopicPartition,
+    pub owner_epoch: OwnerEpoch,
+    pub epoch: Epoch,
+    pub sealed: SealedEpoch,
+    /// Whether the log has no more records at present.
+    pub caught_up: bool,
+    pub remaining: Remaining,
+}
+
+/// What is left to do for a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remaining {
+    Everything,
+    /// PostgreSQL has it; Kafka has not.
+    Outputs,
+}
+
+/// Why an attempt did not end well.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Nothing is known: ask the witnesses.
+    Indefinite(RuntimeError),
+    /// A participant refuses what one of the tasks brought.
+    Refused(RuntimeError),
+}
+
+/// What an attempt needs besides the connections.
+pub struct EpochContext<'w> {
+    pub plan: &'w Plan,
+    pub prepared: &'w Prepared,
+    pub commit_time: EventTime,
+}
+
+impl EpochContext<'_> {
+    /// The whole epoch, up to the Kafka commit.
+    pub fn commit_everything(&self, parts: Parts<'_>, shares: &[&Share]) -> Result<(), Trouble> {
+        let Parts { consumer, mut producer, session, runtime, application } = parts;
+        if let Some(producer) = &mut producer {
+            self.open_transaction(producer, consumer, shares).map_err(Trouble::of)?;
+        }
+        let tasks: Vec<TaskCommit> = shares.iter().map(|s| task_commit(s, producer.is_none())).collect();
+        let results = results(self.plan, shares).map_err(Trouble::of)?;
+        let dead_letters = dead_letters(shares);
+        let commit = EpochCommit {
+            application,
+            plan_hash: self.plan.hash,
+            commit_time: self.commit_time,
+            tasks: &tasks,
+            results: &results,
+            dead_letters: &dead_letters,
+            dead_letter_table: self.plan.dead_letter_table.as_deref(),
+            #[cfg(feature = "fault")]
+            deliberate: deliberate(),
+        };
+        let mut conflicts = 0;
+        let permit = loop {
+            match runtime.block_on(session.commit_epoch(&commit, &mut |step| reached(point(step)))) {
+                Ok(outcome) => break permit(&outcome, shares.len()),
+                Err(error) if error.is_conflict() && conflicts < CONFLICT_RETRIES => conflicts += 1,
+                Err(error) => return Err(Trouble::of(error.into())),
+            }
+        };
+        let Some(permit) = permit else {
+            return Err(Trouble::Indefinite(fenced(shares)));
+        };
+        match producer {
+            Some(producer) => commit_kafka(producer, permit, (Point::KafkaCommitting, Point::KafkaCommitted)),
+            None => Ok(()),
+        }
+    }
+
+    /// Outputs only, for shares whose rows PostgreSQL holds.
+    pub fn commit_outputs(&self, parts: Parts<'_>, shares: &[&Share]) -> Result<(), Trouble> {
+        let Parts { consumer, producer, session, runtime, application } = parts;
+        let producer = producer.expect("outputs are missing only where there are any");
+        self.open_transaction(producer, consumer, shares).map_err(Trouble::of)?;
+        reached(Point::OutputsOnlyProduced);
+        let owned: Vec<Owned> = shares
+            .iter()
+            .map(|s| Owned { tp: s.tp.clone(), owner_epoch: s.owner_epoch, next: s.sealed.to })
+            .collect();
+        let checked = session.check_outputs_only(application, &owned);
+        let matched = runtime.block_on(checked).map_err(|e| Trouble::of(e.into()))?;
+        reached(Point::OutputsOnlyChecked);
+        match CommitPermit::after_compare(shares.len(), matched.len()) {
+            Some(permit) => commit_kafka(producer, permit, (Point::KafkaCommitting, Point::OutputsOnlyCommitted)),
+            None => Err(Trouble::Indefinite(fenced(shares))),
+        }
+    }
+
+    fn open_transaction(
+        &self,
+        producer: &mut crate::kafka::Producer,
+        consumer: &crate::kafka::Consumer,
+        shares: &[&Share],
+    ) -> Result<(), RuntimeError> {
+        producer.begin()?;
+        reached(Point::KafkaBegun);
+        for share in shares {
+            produce(producer, self.plan, &self.prepared.outputs, (&share.tp, &share.sealed.outputs))?;
+        }
+        reached(Point::KafkaProduced);
+        producer.drain(COMMIT_TIMEOUT)?;
+        reached(Point::KafkaDrained);
+        let offsets: Vec<CommittedOffset> = shares
+            .iter()
+            .map(|s| CommittedOffset {
+                partition: s.tp.clone(),
+                offset: s.sealed.to,
+                metadata: offset_metadata(s.epoch, s.sealed.hash),
+            })
+            .collect();
+        let group = consumer.group_metadata()?;
+        producer.send_offsets(&offsets, &group, COMMIT_TIMEOUT)?;
+        reached(Point::KafkaOffsetsSent);
+        Ok(())
+    }
+}
+
+impl Trouble {
+    fn of(error: RuntimeError) -> Trouble {
+        use crate::kafka::KafkaError;
+        match &error {
+            RuntimeError::Kafka(
+                KafkaError::Refused { .. } | KafkaError::UnknownTopic { .. } | KafkaError::Unauthorised { .. },
+            )
+            | RuntimeError::Postgres(PostgresError::Refused { .. }) => Trouble::Refused(error),
+            _ => Trouble::Indefinite(error),
+        }
+    }
+}
+
+/// The witness's note beside the group offset: epoch number and rolling hash.
+pub fn offset_metadata(epoch: Epoch, hash: RollingHash) -> String {
+    format!("v1 {epoch} {hash}")
+}
+
+/// The hash of such a note; `None` for any other text.
+pub fn read_offset_metadata(text: &str) -> Option<RollingHash> {
+    let mut words = text.split(' ');
+    let (version, _epoch, hash) = (words.next()?, words.next()?, words.next()?);
+    (version == "v1").then(|| u64::from_str_radix(hash, 16).ok().map(RollingHash)).flatten()
+}
+
+/// The commit takes the permit: nothing becomes visible without one.
+fn commit_kafka(
+    producer: &crate::kafka::Producer,
+    _permit: CommitPermit,
+    (before, after): (Point, Point),
+) -> Result<(), Trouble> {
+    reached(before);
+    producer.commit(COMMIT_TIMEOUT).map_err(|e| Trouble::Indefinite(e.into()))?;
+    reached(after);
+    Ok(())
+}
+
+fn permit(outcome: &CommitOutcome, tasks: usize) -> Option<CommitPermit> {
+    let matched = match outcome {
+        CommitOutcome::Committed => tasks,
+        CommitOutcome::Fenced { matched } => matched.len(),
+    };
+    CommitPermit::after_compare(tasks, matched)
+}
+
+fn fenced(shares: &[&Share]) -> RuntimeError {
+    let tasks: Vec<String> = shares.iter().map(|s| s.tp.to_string()).collect();
+    crate::kafka::KafkaError::Fenced { detail: format!("progress rows of {} did not match", tasks.join(", ")) }.into()
+}
+
+fn task_commit(share: &Share, settled: bool) -> TaskCommit {
+    TaskCommit {
+        tp: share.tp.clone(),
+        owner_epoch: share.owner_epoch,
+        prev: share.sealed.from,
+        next: share.sealed.to,
+        epoch: share.epoch,
+        hash: share.sealed.hash,
+        watermark: share.sealed.watermark,
+        max_event_time: share.sealed.max_event_time,
+        fingerprint: share.sealed.fingerprint,
+        counts: share.sealed.counts.clone(),
+        settled,
+        caught_up: share.caught_up,
+    }
+}
+
+/// Deltas of all shares, merged per row and sorted: tables by name, rows by window and key.
+fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'p>>, RuntimeError> {
+    let mut results = Vec::new();
+    for (AggregateId(id), rows) in merge_deltas(shares.iter().map(|s| &s.sealed)) {
+        let mut deltas = Vec::with_capacity(rows.len());
+        for row in rows {
+            let corrupt = |e| millstream_core::engine::StoreError::Corrupt(format!("a group key: {e}"));
+            deltas.push(ResultDelta {
+                window: row.window,
+                row_key: row_key(row.window.start, &row.key),
+                key: decode_group_key(&row.key).map_err(corrupt)?,
+                accumulators: row.accumulators,
+            });
+        }
+        results.push(AggregateDelta { aggregate: &plan.aggregates[id], rows: deltas });
+    }
+    results.sort_by(|a, b| a.aggregate.table.name.cmp(&b.aggregate.table.name));
+    Ok(results)
+}
+
+fn row_key(start: EventTime, group_key: &[u8]) -> Vec<u8> {
+    [&start.0.to_be_bytes(), group_key].concat()
+}
+
+fn dead_letters(shares: &[&Share]) -> Vec<DeadLetter> {
+    let letters = shares.iter().flat_map(|s| s.sealed.outputs.dead_letters.iter().map(|d| (&s.tp, d)));
+    letters
+        .map(|(tp, dead)| DeadLetter {
+            tp: tp.clone(),
+            offset: dead.offset,
+            reason: dead.reason.to_string(),
+            detail: dead.detail.clone(),
+            key: dead.key.clone(),
+            value: dead.value.clone(),
+            value_bytes: dead.value_bytes.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
+            headers: dead.headers.clone(),
+            record_timestamp: dead.timestamp_ms.and_then(|ms| ms.checked_mul(1_000)).map(EventTime),
+        })
+        .collect()
+}
+
+fn point(step: Step) -> Point {
+    match step {
+        Step::Begun => Point::PostgresBegun,
+        Step::ProgressUpdated => Point::PostgresProgressUpdated,
+        Step::RowsMerged => Point::PostgresRowsMerged,
+        Step::DeadLettersWritten => Point::PostgresDeadLettersWritten,
+        Step::Committing => Point::PostgresCommitting,
+        Step::Committed => Point::PostgresCommitted,
+    }
+}
+
+#[cfg(feature = "fault")]
+fn deliberate() -> crate::postgres::Deliberate {
+    use crate::fault::{Break, broken};
+    crate::postgres::Deliberate {
+        compare: !broken(Break::NoProgressCompare),
+        one_transaction: !broken(Break::TwoTransactions),
+        dead_letters_inside: !broken(Break::DeadLettersOutside),
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_beside_the_group_offset_reads_back() {
+        let hash = RollingHash(0xfeed_0000_0000_0001);
+        assert_eq!(read_offset_metadata(&offset_metadata(Epoch(12), hash)), Some(hash));
+        for other in ["", "v1", "v1 1", "v2 1 ff", "v1 1 xyz"] {
+            assert_eq!(read_offset_metadata(other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A worker's connections, and waiting for a neighbour that does not answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use millstream_core::model::{Offset, Recovery, TopicPartition};
+
+use crate::clock::Clock;
+use crate::kafka::{Consumer, GroupEvent, GroupOffset, KafkaSettings, Producer};
+use crate::postgres::{ProgressRow, Session, Target};
+
+use super::{Board, Halt, RuntimeError, StopFlag};
+
+/// How long one question to the broker may take.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Initialising ends the previous producer's transaction first.
+const INIT_TIMEOUT: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a worker needs to reach its neighbours.
+#[derive(Clone)]
+pub struct LinkSettings {
+    pub kafka: KafkaSettings,
+    pub postgres: Target,
+    /// Whether anything is produced; without it there is no producer.
+    pub kafka_outputs: bool,
+    pub give_up_after: Option<Duration>,
+}
+
+/// The worker's own consumer, producer and session; nobody else uses them.
+pub struct Links {
+    pub consumer: Consumer,
+    pub runtime: tokio::runtime::Runtime,
+    pub clock: Arc<dyn Clock>,
+    pub board: Arc<Board>,
+    /// Group events that came while the worker waited for a neighbour.
+    pub events: VecDeque<GroupEvent>,
+    settings: LinkSettings,
+    stop: Arc<StopFlag>,
+    producer: Option<Producer>,
+    session: Option<Session>,
+}
+
+/// One wait for one neighbour: growing pauses, a bound, and a line on the board.
+struct Outage {
+    neighbour: &'static str,
+    since: Instant,
+    pauses: backon::ExponentialBackoff,
+}
+
+impl Links {
+    pub fn open(
+        settings: LinkSettings,
+        clock: Arc<dyn Clock>,
+        board: Arc<Board>,
+        stop: Arc<StopFlag>,
+    ) -> Result<Links, RuntimeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| crate::state::StateError::io("start the worker's runtime", &e))?;
+        let consumer = Consumer::open(&settings.kafka)?;
+        Ok(Links {
+            consumer,
+            runtime,
+            clock,
+            board,
+            events: VecDeque::new(),
+            settings,
+            stop,
+            producer: None,
+            session: None,
+        })
+    }
+
+    /// The producer, initialised; made first if there is none.
+    pub fn producer(&mut self) -> Result<&mut Producer, Halt> {
+        if self.producer.is_none() {
+            let producer = self.retry(|links| {
+                let producer = Producer::open(&links.settings.kafka)?;
+                match producer.init_transactions(INIT_TIMEOUT) {
+                    Ok(()) => Ok(producer),
+                    Err(error) => {
+                        producer.discard();
+                        Err(error.into())
+                    }
+                }
+            })?;
+            self.producer = Some(producer);
+        }
+        Ok(self.producer.as_mut().expect("made above"))
+    }
+
+    /// Drops the producer: whatever it has under way is ended by the next one of the same name.
+    pub fn discard_producer(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            producer.discard();
+        }
+    }
+
+    /// The database session; connected first if there is none that works.
+    pub fn session(&mut self) -> Result<&mut Session, Halt> {
+        if self.session.as_ref().is_none_or(Session::is_broken) {
+            self.session = None;
+            let session = self.retry(|links| {
+                let name = format!("millstream {}", links.settings.kafka.identity());
+                let connecting = Session::connect(&links.settings.postgres, &name);
+                Ok(links.runtime.block_on(connecting)?)
+            })?;
+            self.session = Some(session);
+        }
+        Ok(self.session.as_mut().expect("connected above"))
+    }
+
+    /// One call on the session, again and again while it is an outage or a conflict.
+    pub fn ask_postgres<T>(
+        &mut self,
+        ask: impl AsyncFn(&mut Session) -> Result<T, crate::postgres::PostgresError>,
+    ) -> Result<T, Halt> {
+        self.retry(|links| {
+            links.session().map_err(Interruption::Halt)?;
+            let Links { runtime, session, .. } = links;
+            let session = session.as_mut().expect("connected above");
+            runtime.block_on(ask(session)).map_err(|e| Interruption::Error(e.into()))
+        })
+    }
+
+    /// The progress rows once no commit on them is in flight.
+    pub fn lock_progress(&mut self, tasks: &[TopicPartition]) -> Result<Vec<ProgressRow>, Halt> {
+        let application = self.settings.kafka.application.clone();
+        self.ask_postgres(async |session| session.lock_progress(&application, tasks).await)
+    }
+
+    /// The group's offsets once no transaction holds them; none are read without Kafka outputs.
+    pub fn stable_offsets(&mut self, tasks: &[TopicPartition]) -> Result<Vec<GroupOffset>, Halt> {
+        if !self.settings.kafka_outputs {
+            return Ok(Vec::new());
+        }
+        self.retry(|links| Ok(links.consumer.stable_offsets(tasks, ASK_TIMEOUT)?))
+    }
+
+    pub fn log_range(&mut self, task: &TopicPartition) -> Result<(Offset, Offset), Halt> {
+        self.retry(|links| Ok(links.consumer.log_range(task, ASK_TIMEOUT)?))
+    }
+
+    pub fn application(&self) -> &str {
+        &self.settings.kafka.application
+    }
+
+    pub fn owner(&self) -> String {
+        self.settings.kafka.identity()
+    }
+
+    pub fn kafka_outputs(&self) -> bool {
+        self.settings.kafka_outputs
+    }
+
+    /// Parts for an attempt that uses producer, consumer and session side by side. Both exist by now.
+    pub fn parts(&mut self) -> Result<Parts<'_>, Halt> {
+        self.session()?;
+        if self.settings.kafka_outputs {
+            self.producer()?;
+        }
+        let Links { consumer, producer, session, runtime, settings, .. } = self;
+        let session = session.as_mut().expect("connected above");
+        Ok(Parts { consumer, producer: producer.as_mut(), session, runtime, application: &settings.kafka.application })
+    }
+
+    /// Repeats `attempt` while it fails for an outage, serving the group in between.
+    pub fn retry<T, E: Into<Interruption>>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Links) -> Result<T, E>,
+    ) -> Result<T, Halt> {
+        let mut outage: Option<Outage> = None;
+        loop {
+            let error = match attempt(self).map_err(Into::into) {
+                Ok(done) => {
+                    if let Some(outage) = outage {
+                        self.recovered(&outage);
+                    }
+                    return Ok(done);
+                }
+                Err(Interruption::Halt(halt)) => return Err(halt),
+                Err(Interruption::Error(error)) => error,
+            };
+            if error.recovery() != Recovery::Retry {
+                return Err(error.into());
+            }
+            let neighbour = error.neighbour();
+            if outage.as_ref().is_none_or(|o| o.neighbour != neighbour) {
+                outage = Some(Outage::begin(neighbour, self.clock.monotonic()));
+                tracing::warn!(%error, "waiting for {neighbour}");
+            }
+            self.wait_out(outage.as_mut().expect("set above"), &error)?;
+        }
+    }
+
+    /// After an attempt that cannot be repeated as it is: waits a bit if it was an outage, so that the caller can look
+    /// at everything anew.
+    pub fn retry_once_after(&mut self, error: &RuntimeError) -> Result<(), Halt> {
+        tracing::warn!(%error, "{} did not do its part; looking at everything anew", error.neighbour());
+        let mut outage = Outage::begin(error.neighbour(), self.clock.monotonic());
+        self.wait_out(&mut outage, error)?;
+        self.recovered(&outage);
+        Ok(())
+    }
+
+    /// Sleeps for a bit, and serves the group meanwhile.
+    pub fn pause(&mut self, pause: Duration) -> Result<(), Halt> {
+        let until = self.clock.monotonic() + pause;
+        loop {
+            let beat = self.clock.monotonic();
+            self.board.update(self.clock.now(), |b| b.beat = beat);
+            match self.consumer.poll_group() {
+                Ok(Some(GroupEvent::Failed(error))) if error.recovery() == Recovery::Fenced => {
+                    return Err(Halt::Duplicate(error));
+                }
+                Ok(Some(event)) => self.events.push_back(event),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the group is not served at present"),
+            }
+            let now = self.clock.monotonic();
+            if now >= until || self.stop.is_set() {
+                return Ok(());
+            }
+            self.runtime.block_on(tokio::time::sleep((until - now).min(Duration::from_millis(100))));
+        }
+    }
+
+    fn wait_out(&mut self, outage: &mut Outage, error: &RuntimeError) -> Result<(), Halt> {
+        let text = error.to_string();
+        self.board.update(self.clock.now(), |b| {
+            b.waiting_for.insert(outage.neighbour, text.clone());
+        });
+        metrics::counter!("millstream_outage_retries_total", "neighbour" => outage.neighbour).increment(1);
+        let waiting_for = format!("{}: {text}", outage.neighbour);
+        if self.stop.is_set() {
+            return Err(Halt::Interrupted(waiting_for));
+        }
+        if let Some(bound) = self.settings.give_up_after
+            && self.clock.monotonic() - outage.since >= bound
+        {
+            return Err(Halt::GaveUp { waiting_for, seconds: bound.as_secs() });
+        }
+        self.pause(outage.pauses.next().unwrap_or(LONGEST_PAUSE))
+    }
+
+    fn recovered(&self, outage: &Outage) {
+        let seconds = (self.clock.monotonic() - outage.since).as_secs_f64();
+        tracing::info!("{} is back after {seconds:.1} s", outage.neighbour);
+        self.board.update(self.clock.now(), |b| {
+            b.waiting_for.remove(outage.neighbour);
+        });
+    }
+}
+
+/// Borrowed side by side for one attempt.
+pub struct Parts<'l> {
+    pub consumer: &'l Consumer,
+    pub producer: Option<&'l mut Producer>,
+    pub session: &'l mut Session,
+    pub runtime: &'l tokio::runtime::Runtime,
+    pub application: &'l str,
+}
+
+/// What can come out of one try.
+pub enum Interruption {
+    Error(RuntimeError),
+    Halt(Halt),
+}
+
+impl<E: Into<RuntimeError>> From<E> for Interruption {
+    fn from(error: E) -> Interruption {
+        Interruption::Error(error.into())
+    }
+}
+
+impl Outage {
+    fn begin(neighbour: &'static str, since: Instant) -> Outage {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .with_factor(2.0)
+            .without_max_times()
+            .build();
+        Outage { neighbour, since, pauses }
+    }
+}

@@ -1,0 +1,159 @@
+//! The life of an assigned partition.
+//!
+//! ```text
+//! Waiting --take--> Running (replaying -> outputs only -> live) --refusal--> Stopped
+//!    ^                 |
+//!    +--fenced, local--+
+//! ```
+
+use std::time::{Duration, Instant};
+
+use millstream_core::commit::{Refusal, RefusalCode, TaskStart};
+use millstream_core::engine::{Effects, Record, StoreError, Task};
+use millstream_core::model::{Epoch, Fingerprint, Offset, RollingHash};
+
+use crate::kafka;
+use crate::postgres::ProgressRow;
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+pub enum Slot {
+    /// To be taken, not before then.
+    Waiting { retry_at: Instant, pause: Duration, reason: String },
+    Running(Box<Running>),
+    Stopped(Refusal),
+}
+
+/// A task that is being read.
+pub struct Running {
+    pub task: Task,
+    pub start: TaskStart,
+    /// As it stood when the task was taken: what a replay must come to.
+    pub taken: ProgressRow,
+    /// The rolling hash at K, as the group's offset carries it.
+    pub outputs_hash: Option<RollingHash>,
+    /// Of the last epoch that PostgreSQL holds.
+    pub epoch: Epoch,
+    /// The end of the log when it was last asked for.
+    pub high: Offset,
+    /// R, as written.
+    pub state: Offset,
+    /// The record before the first one must be this one.
+    pub verify: Option<Fingerprint>,
+    /// Records were left out of a batch because a cut came first: read again from `task.next()`.
+    pub left_out: bool,
+    /// The group offset is known to equal `next`, and PostgreSQL was told.
+    pub settled: bool,
+}
+
+/// What feeding one record came to.
+pub enum Fed {
+    Processed,
+    /// Held already, or read only to be compared.
+    Passed,
+    /// The epoch must be cut before this record.
+    Cut,
+}
+
+impl Slot {
+    /// To be taken at once.
+    pub fn fresh(now: Instant) -> Slot {
+        Slot::Waiting { retry_at: now, pause: FIRST_RETRY, reason: "assigned".into() }
+    }
+
+    /// To be taken again, with a pause that grows from time to time.
+    pub fn again(now: Instant, pause: Duration, reason: String) -> Slot {
+        Slot::Waiting { retry_at: now + pause, pause: (pause * 2).min(LONGEST_RETRY), reason }
+    }
+
+    /// To be taken again after it ran.
+    pub fn dropped(now: Instant, reason: String) -> Slot {
+        Slot::again(now, FIRST_RETRY, reason)
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Slot::Running(running) => Some(running),
+            Slot::Waiting { .. } | Slot::Stopped(_) => None,
+        }
+    }
+
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match self {
+            Slot::Running(running) => Some(running),
+            Slot::Waiting { .. } | Slot::Stopped(_) => None,
+        }
+    }
+}
+
+impl Running {
+    /// Everything that is read now is new to every participant.
+    pub fn is_live(&self) -> bool {
+        self.task.next() >= self.start.rows_from
+    }
+
+    /// Epochs are cut exactly at K and at P: a part before it and a part after it mean different things.
+    pub fn at_cut(&self) -> bool {
+        let next = self.task.next();
+        self.task.is_dirty()
+            && self.state < self.start.rows_from
+            && (next == self.start.outputs_from || next == self.start.rows_from)
+    }
+
+    /// Feeds one record.
+    ///
+    /// # Errors
+    /// A refusal where the log is not the one that was read before, or an error of local state.
+    pub fn feed(&mut self, record: &kafka::Record<'_>) -> Result<Fed, Unfed> {
+        if let Some(expected) = self.verify.take() {
+            let found = record.fingerprint();
+            if record.offset() > expected.offset {
+                // The record is gone by retention or compaction; nothing to compare.
+                tracing::debug!(offset = %expected.offset, "the record before the first is gone");
+            } else if found != expected {
+                let detail = format!("the record at offset {} is not the one that was read before", expected.offset);
+                return Err(Refusal::new(RefusalCode::FingerprintMismatch, detail).into());
+            } else {
+                return Ok(Fed::Passed);
+            }
+        }
+        let next = self.task.next();
+        if record.offset() < next {
+            return Ok(Fed::Passed);
+        }
+        if self.at_cut() {
+            self.left_out = true;
+            return Ok(Fed::Cut);
+        }
+        if next < self.start.rows_from && record.offset() >= self.start.rows_from {
+            let detail = format!("records [{next}, {}) are missing from the log", self.start.rows_from);
+            return Err(Refusal::new(RefusalCode::ReplayRangeGone, detail).into());
+        }
+        let effects = Effects { outputs: next >= self.start.outputs_from, rows: next >= self.start.rows_from };
+        let headers = || {
+            record.headers().into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect()
+        };
+        self.task.process(
+            &Record {
+                offset: record.offset(),
+                timestamp_ms: record.timestamp_ms(),
+                key: record.key(),
+                value: record.value(),
+                headers: &headers,
+            },
+            effects,
+        )?;
+        self.settled = false;
+        Ok(Fed::Processed)
+    }
+}
+
+/// Why a record was not fed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfed {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
