@@ -66,7 +66,9 @@ class Arena:
 
     def progress(self) -> int:
         """The sum of `next` over partitions; -1 while there is none or no server to ask."""
-        return self.ask("SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s")
+        return self.ask(
+            "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
+        )
 
     def terminate_backends(self) -> int:
         """Cuts the processor off its database, as a network would."""

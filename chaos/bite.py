@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 
 from .arena import Arena, RefereeFailure
-from .kill_loop import REACH_SECONDS, KillLoop
+from .kill_loop import REACH_SECONDS
+from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure
-from .schedule import Schedule
 from .zombie import Zombie
 
 MOST_ROUNDS = 20
@@ -79,18 +79,18 @@ class Bite:
         self.rounds = 0
 
     def run(self) -> Result:
-        loop = KillLoop(self.arena, Schedule(0, self.arena.seed, False), RATE)
-        loop.start_loader()
+        load = Load(self.arena, RATE, bad=0.15)
+        load.start()
         try:
-            return self.rounds_until_caught(loop)
+            return self.rounds_until_caught(load)
         finally:
-            loop.end_loader()
+            load.end()
 
-    def rounds_until_caught(self, loop: KillLoop) -> Result:
+    def rounds_until_caught(self, load: Load) -> Result:
         try:
             for self.rounds in range(1, (MOST_ROUNDS if self.fault else CONTROL_ROUNDS) + 1):
                 self.round(self.scene.points[(self.rounds - 1) % len(self.scene.points)])
-            loop.stop_loader()
+            load.stop()
             self.arena.drain(self.zombie.first if self.zombie else self.processor, broken=self.fault)
             self.arena.judge_end()
         except RefereeFailure as failure:
@@ -164,7 +164,9 @@ def line(result: Result, seconds: float) -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.bite")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--fault", action="append", choices=list(SCENES), help="only this one; may be given again")
+    parser.add_argument(
+        "--fault", action="append", choices=list(SCENES), help="only this one; may be given again"
+    )
     parser.add_argument("--no-control", action="store_true", help="not the same kills without the fault")
     parser.add_argument("--verbose", action="store_true", help="print what the referee found")
     return parser.parse_args()

@@ -127,7 +127,10 @@ def main() -> int:
         for point in points:
             row = table.row(point)
             rows.append(row)
-            print(f"{row.point:<32} reached {row.reached:<4} referee {row.verdict:<24} {row.seconds:4.1f} s", flush=True)
+            print(
+                f"{row.point:<32} reached {row.reached:<4} referee {row.verdict:<24} {row.seconds:4.1f} s",
+                flush=True,
+            )
             if row.text:
                 print(row.text, flush=True)
     finally:
@@ -135,7 +138,9 @@ def main() -> int:
     failed = [row.point for row in rows if not row.passed]
     for kept in table.kept:
         print(f"kept: {kept}")
-    print(f"{len(rows)} points in {time.monotonic() - began:.0f} s: {len(rows) - len(failed)} passed, {len(failed)} failed")
+    print(
+        f"{len(rows)} points in {time.monotonic() - began:.0f} s: {len(rows) - len(failed)} passed, {len(failed)} failed"
+    )
     return 1 if failed or not rows else 0
 
 

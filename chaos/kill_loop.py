@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -18,11 +16,11 @@ from pathlib import Path
 
 from . import phases
 from .arena import DEFAULT_PIPELINE, Arena
+from .load import Load
 from .processor import WATCH_SECONDS, ChaosFailure, Processor
 from .referee.__main__ import conservation
 from .referee.inspection import Report
 from .schedule import BACKENDS, LATE, Plan, Schedule
-from .servers import CHECKOUT
 
 REACH_SECONDS = 60.0
 OUTAGE_SECONDS = (0.5, 2.0)
@@ -31,7 +29,8 @@ MOST_ROUNDS_WITHOUT_PROGRESS = 10
 
 class KillLoop:
     def __init__(self, arena: Arena, schedule: Schedule, rate: float) -> None:
-        self.arena, self.schedule, self.rate = arena, schedule, rate
+        self.arena, self.schedule = arena, schedule
+        self.load = Load(arena, rate)
         self.processor: Processor = arena.processor()
         self.random = random.Random(schedule.kills)
         self.points: Counter = Counter()
@@ -39,11 +38,10 @@ class KillLoop:
         self.server_kills: Counter = Counter()
         self.passed = 0
         self.idle_rounds = 0
-        self.loader: subprocess.Popen | None = None
 
     def run(self) -> None:
         """Raises `ChaosFailure` at the first round that fails."""
-        self.start_loader()
+        self.load.start()
         for number, plan in enumerate(self.schedule.plans, 1):
             began, before = time.monotonic(), self.arena.progress()
             phase = self.round(plan)
@@ -51,7 +49,7 @@ class KillLoop:
             self.require_progress(before)
             self.passed += 1
             self.note(number, plan, phase, report, time.monotonic() - began)
-        self.stop_loader()
+        self.load.stop()
         self.arena.drain(self.processor)
         self.show_end(self.arena.judge_end())
 
@@ -102,29 +100,11 @@ class KillLoop:
         if self.idle_rounds > MOST_ROUNDS_WITHOUT_PROGRESS:
             raise self.processor.failure(f"no progress in {self.idle_rounds} rounds")
 
-    # -- the load ----------------------------------------------------------------------------------------------------
-
-    def start_loader(self) -> None:
-        arena = self.arena
-        command = [sys.executable, "-m", "chaos.loader", "--bootstrap", arena.servers.bootstrap]
-        command += ["--topic", arena.source.topic, "--partitions", str(arena.partitions)]
-        command += ["--rate", str(self.rate), "--seed", str(arena.seed)]
-        log = (arena.directory / "loader.log").open("wb")
-        self.loader = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
-
-    def stop_loader(self) -> None:
-        self.loader.send_signal(signal.SIGTERM)
-        if self.loader.wait(180):
-            raise ChaosFailure(f"loader exited {self.loader.returncode}, see {self.arena.directory}/loader.log")
-
-    def end_loader(self) -> None:
-        if self.loader and self.loader.poll() is None:
-            self.loader.kill()
-            self.loader.wait()
-
     # -- the account -------------------------------------------------------------------------------------------------
 
-    def note(self, number: int, plan: Plan, phase: phases.Phase | None, report: Report, seconds: float) -> None:
+    def note(
+        self, number: int, plan: Plan, phase: phases.Phase | None, report: Report, seconds: float
+    ) -> None:
         point = f"{phase.point}:{phase.arrival}" if phase else "before any point"
         read = report.counts["read"]
         text = f"{number:>4}/{self.schedule.kills}  killed at {point:<32} {read:>8} read, agrees"
@@ -133,7 +113,9 @@ class KillLoop:
     def show_end(self, report: Report) -> None:
         print(conservation(report.counts))
         for name, counts in (("rows", report.rows), ("messages", report.messages)):
-            print(f"{name}: " + ", ".join(f"{what.split('.', 1)[-1]} {count}" for what, count in counts.items()))
+            print(
+                f"{name}: " + ", ".join(f"{what.split('.', 1)[-1]} {count}" for what, count in counts.items())
+            )
         print("referee: everything agrees at the end")
 
     def show_hits(self) -> list[str]:
@@ -141,7 +123,10 @@ class KillLoop:
         names = [*phases.CLASSES, phases.ELSEWHERE]
         print("kills: " + ", ".join(f"{self.hits[name]} {name}" for name in names))
         print("points: " + ", ".join(f"{point} {count}" for point, count in sorted(self.points.items())))
-        print("servers killed: " + ", ".join(f"{name} {self.server_kills[name]}" for name in ("kafka", "postgres")))
+        print(
+            "servers killed: "
+            + ", ".join(f"{name} {self.server_kills[name]}" for name in ("kafka", "postgres"))
+        )
         due = self.schedule.kills // 10
         return [f"only {self.hits[name]} of {due} {name}" for name in phases.CLASSES if self.hits[name] < due]
 
@@ -150,7 +135,9 @@ def main() -> int:
     arguments = parse_arguments()
     began = time.monotonic()
     arena = Arena(arguments.seed, pipeline=arguments.pipeline)
-    loop = KillLoop(arena, Schedule(arguments.kills, arguments.seed, not arguments.spare_servers), arguments.rate)
+    loop = KillLoop(
+        arena, Schedule(arguments.kills, arguments.seed, not arguments.spare_servers), arguments.rate
+    )
     failed = 0
     try:
         loop.run()
@@ -159,9 +146,12 @@ def main() -> int:
         print(f"FAILED in round {loop.passed + 1} (seed {arguments.seed}): {failure}", flush=True)
     except Exception:
         failed = 1
-        print(f"FAILED in round {loop.passed + 1} (seed {arguments.seed}):\n{traceback.format_exc()}", flush=True)
+        print(
+            f"FAILED in round {loop.passed + 1} (seed {arguments.seed}):\n{traceback.format_exc()}",
+            flush=True,
+        )
     finally:
-        loop.end_loader()
+        loop.load.end()
         arena.close(keep=bool(failed) or arguments.keep)
     thin = loop.show_hits()
     if thin and not failed:
@@ -181,7 +171,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
     parser.add_argument("--rate", type=float, default=2_500, help="events per second of the load")
     parser.add_argument("--spare-servers", action="store_true", help="kill only the processor")
-    parser.add_argument("--keep", action="store_true", help="keep logs, topics and database of a run that passed too")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep logs, topics and database of a run that passed too"
+    )
     return parser.parse_args()
 
 

@@ -14,10 +14,9 @@ import sys
 import time
 
 from .arena import Arena
-from .kill_loop import KillLoop
+from .load import Load
 from .processor import ChaosFailure, Processor
 from .referee.__main__ import conservation
-from .schedule import Schedule
 
 WARM_SECONDS = 10.0
 NOTICE_SECONDS = 30.0
@@ -33,8 +32,8 @@ class Outage:
         self.processor: Processor = arena.processor()
 
     def run(self, rate: float) -> None:
-        loop = KillLoop(self.arena, Schedule(0, self.arena.seed, False), rate)
-        loop.start_loader()
+        load = Load(self.arena, rate)
+        load.start()
         try:
             self.processor.start()
             self.arena.wait_for_progress(self.processor, -1)
@@ -43,9 +42,9 @@ class Outage:
             for name in ("kafka", "postgres"):
                 self.outage(name)
             after = self.processor.resident_kib()
-            loop.stop_loader()
+            load.stop()
         finally:
-            loop.end_loader()
+            load.end()
         print(f"resident memory: {before // 1024} MiB before, {after // 1024} MiB after both outages")
         self.processor.signal(signal.SIGTERM)
         code = self.processor.wait_for_exit(60)
@@ -64,13 +63,17 @@ class Outage:
         began = time.monotonic()
         try:
             processor.wait_for(f"/readyz names {name}", lambda: self.says(name), NOTICE_SECONDS, pause=0.2)
-            print(f"{name} stopped: /readyz after {time.monotonic() - began:.1f} s: {processor.ready()[1].strip()[:200]}")
+            print(
+                f"{name} stopped: /readyz after {time.monotonic() - began:.1f} s: {processor.ready()[1].strip()[:200]}"
+            )
             print(f"{name} stopped: status: {self.status()}")
             while time.monotonic() - began < self.seconds:
                 if not processor.running():
                     raise processor.failure(f"exited {processor.exit_code()} while {name} was stopped")
                 time.sleep(0.5)
-            print(f"{name} stopped: {processor.resident_kib() // 1024} MiB resident after {self.seconds:.0f} s")
+            print(
+                f"{name} stopped: {processor.resident_kib() // 1024} MiB resident after {self.seconds:.0f} s"
+            )
         finally:
             servers.start(name)
         back = time.monotonic()

@@ -32,7 +32,9 @@ class Plan:
     judge_before: bool = False
 
     def __str__(self) -> str:
-        what = f"aimed at {self.aim.point}:{self.aim.arrival}" if self.aim else f"{self.delay:.2f} s {self.when}"
+        what = (
+            f"aimed at {self.aim.point}:{self.aim.arrival}" if self.aim else f"{self.delay:.2f} s {self.when}"
+        )
         return f"{what}, {self.trouble}" if self.trouble else what
 
 

@@ -39,7 +39,9 @@ class Servers:
 
     def drop_database(self, name: str) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
 
     def create_topic(self, name: str, partitions: int) -> None:
         self.admin.create_topics([NewTopic(name, partitions, 1)])[name].result(REQUEST_SECONDS)

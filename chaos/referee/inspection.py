@@ -171,7 +171,9 @@ class Inspection:
     def group_offsets(self, snapshot: Snapshot) -> list[Violation]:
         """At rest the stable offset of the group is the progress row's, where there are outputs to Kafka."""
         places = [place for place in snapshot.progress if self.referee.streams(place[0])]
-        request = ConsumerGroupTopicPartitions(self.pipeline.name, [TopicPartition(*place) for place in places])
+        request = ConsumerGroupTopicPartitions(
+            self.pipeline.name, [TopicPartition(*place) for place in places]
+        )
         answer = self.admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=10.0)
         violations = []
         for found in answer[self.pipeline.name].result().topic_partitions:

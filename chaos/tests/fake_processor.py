@@ -74,7 +74,9 @@ class FakeProcessor:
                     made.append((self.source.outputs[0].topic, target, record.key, value, []))
                 else:
                     own = self.source.dead_stream.expected[(partition, record.offset, None)].own
-                    made.append(self.letter(self.source.dead_stream.topic, target, record, letter.kept_value, own))
+                    made.append(
+                        self.letter(self.source.dead_stream.topic, target, record, letter.kept_value, own)
+                    )
                 for aggregate in self.source.aggregates:
                     place = (partition, record.offset, aggregate.name)
                     if place in late:
@@ -149,23 +151,38 @@ class FakeProcessor:
         most = state.max_event_time
         row = [self.plan.name, self.topic, partition, True, 0, 0, state.next]
         row += [instant.to_datetime(COMMIT_TIME)]
-        row += [None if most is None else instant.to_datetime(at) for at in (most and most - 10_000_000, most)]
+        row += [
+            None if most is None else instant.to_datetime(at) for at in (most and most - 10_000_000, most)
+        ]
         row += [state.read, state.accepted, state.duplicate, state.dead]
-        row += [json.dumps(counts) for counts in (state.dead_by_reason, state.failed_checks, state.aggregates)]
-        connection.execute(
-            f"INSERT INTO millstream.progress VALUES ({', '.join(['%s'] * len(row))})", row
-        )
+        row += [
+            json.dumps(counts) for counts in (state.dead_by_reason, state.failed_checks, state.aggregates)
+        ]
+        connection.execute(f"INSERT INTO millstream.progress VALUES ({', '.join(['%s'] * len(row))})", row)
 
     def write_dead_letter(self, connection: psycopg.Connection, partition: int, offset: int, letter) -> None:
         record = letter.record
         length = None if record.value is None else len(record.value)
         headers = [{"key": name, "value": value.decode()} for name, value in record.headers]
-        row = [self.plan.name, self.topic, partition, offset, letter.reason, "some", record.key, letter.kept_value]
+        row = [
+            self.plan.name,
+            self.topic,
+            partition,
+            offset,
+            letter.reason,
+            "some",
+            record.key,
+            letter.kept_value,
+        ]
         row += [length, json.dumps(headers), None, instant.to_datetime(COMMIT_TIME)]
-        connection.execute(f"INSERT INTO millstream.dead_letters VALUES ({', '.join(['%s'] * len(row))})", row)
+        connection.execute(
+            f"INSERT INTO millstream.dead_letters VALUES ({', '.join(['%s'] * len(row))})", row
+        )
 
 
 def group_metadata(arena: Arena):
     from confluent_kafka import Consumer
 
-    return Consumer({"bootstrap.servers": arena.servers.bootstrap, "group.id": arena.plan.name}).consumer_group_metadata()
+    return Consumer(
+        {"bootstrap.servers": arena.servers.bootstrap, "group.id": arena.plan.name}
+    ).consumer_group_metadata()

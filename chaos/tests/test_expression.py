@@ -7,7 +7,14 @@ import pytest
 from chaos.referee import instant
 from chaos.referee.expression import ExpressionError, SyntaxFault, compile_expression, parse_expression
 
-SCHEMA = {"t": (0, "text"), "n": (1, "bigint"), "d": (2, "double"), "b": (3, "boolean"), "at": (4, "timestamp"), "nothing": (5, "text")}
+SCHEMA = {
+    "t": (0, "text"),
+    "n": (1, "bigint"),
+    "d": (2, "double"),
+    "b": (3, "boolean"),
+    "at": (4, "timestamp"),
+    "nothing": (5, "text"),
+}
 ROW = ["Grün_%", 7, 2.5, True, instant.parse("2026-01-30T13:18:10.5Z"), None]
 
 TRUE = """
@@ -27,12 +34,22 @@ cast('12' as bigint) = 12 | cast(d as bigint) = 2 | cast(d + 1 as bigint) = 4 | 
 """
 
 
-@pytest.mark.parametrize("text", [one.strip() for line in TRUE.strip().splitlines() for one in line.split(" | ")])
+@pytest.mark.parametrize(
+    "text", [one.strip() for line in TRUE.strip().splitlines() for one in line.split(" | ")]
+)
 def test_true(text: str) -> None:
     assert compile_expression(parse_expression(text), SCHEMA).evaluate(ROW) is True
 
 
-RAISING = ["1 / 0", "n % 0", "9223372036854775807 + n", "d / 0", "cast('x' as bigint)", "split_part(t, ',', 0)", "d * 1e308"]
+RAISING = [
+    "1 / 0",
+    "n % 0",
+    "9223372036854775807 + n",
+    "d / 0",
+    "cast('x' as bigint)",
+    "split_part(t, ',', 0)",
+    "d * 1e308",
+]
 
 
 @pytest.mark.parametrize("text", RAISING)

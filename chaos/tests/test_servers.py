@@ -116,5 +116,7 @@ def test_expressions_mean_what_postgresql_means() -> None:
             if "ilike" in text or "split_part" in text and "-1" in text:
                 continue
             found = connection.execute(f"SELECT {text} FROM ({row}) AS row").fetchone()[0]
-            ours = compile_expression(parse_expression(text), test_expression.SCHEMA).evaluate(test_expression.ROW)
+            ours = compile_expression(parse_expression(text), test_expression.SCHEMA).evaluate(
+                test_expression.ROW
+            )
             assert (found, ours) == (True, True), text

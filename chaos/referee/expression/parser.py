@@ -37,7 +37,7 @@ def tokens_of(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
-            raise SyntaxFault(f"unexpected {text[at:at + 10]!r} in {text!r}")
+            raise SyntaxFault(f"unexpected {text[at : at + 10]!r} in {text!r}")
         kind = match.lastgroup
         tokens.append((kind, match.group(kind)))
         at = match.end()
