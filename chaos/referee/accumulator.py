@@ -49,7 +49,9 @@ def compile_column(name: str, text: str, schema: dict[str, tuple[int, str]]) -> 
     if tree[0] != "aggregate" or tree[2]:
         raise Unsupported(f"select {name}: {text}")
     _, function, _, arguments, condition = tree
-    filtered = None if condition is None else coerce(compile_expression(condition, schema), "boolean").evaluate
+    filtered = (
+        None if condition is None else coerce(compile_expression(condition, schema), "boolean").evaluate
+    )
     if function == "late_rows" and not arguments:
         return Column(name, guarded(filtered, None), 0, add_count, identity, True, counts_late=True)
     if function == "count" and not arguments:

@@ -106,7 +106,11 @@ def dead_letter_rows(state: PartitionState, snapshot: Snapshot) -> Iterator[Viol
         yield Violation("lost", where, f"offset {offset} ({due[offset].reason})")
     for offset in sorted(found.keys() - due.keys()):
         beyond = offset >= state.next
-        detail = f"offset {offset} is beyond the progress row's next {state.next}" if beyond else f"offset {offset}"
+        detail = (
+            f"offset {offset} is beyond the progress row's next {state.next}"
+            if beyond
+            else f"offset {offset}"
+        )
         yield Violation("torn" if beyond else "phantom", where, detail)
     for offset in due.keys() & found.keys():
         for part, wanted, there in letter_differences(due[offset], found[offset]):

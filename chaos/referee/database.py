@@ -31,7 +31,13 @@ def address_of(pipeline: Pipeline) -> str:
     """The connection string: the file's, else DB_HOST and its sisters, else libpq's own environment."""
     if pipeline.postgres:
         return pipeline.postgres
-    names = {"host": "DB_HOST", "port": "DB_PORT", "user": "DB_USER", "password": "DB_PASSWORD", "dbname": "DB_NAME"}
+    names = {
+        "host": "DB_HOST",
+        "port": "DB_PORT",
+        "user": "DB_USER",
+        "password": "DB_PASSWORD",
+        "dbname": "DB_NAME",
+    }
     given = {key: pipeline.environment.get(name) for key, name in names.items()}
     return psycopg.conninfo.make_conninfo("", **{key: value for key, value in given.items() if value})
 
@@ -65,7 +71,9 @@ class Database:
         rows = connection.execute(PROGRESS, [self.pipeline.name]).fetchall()
         return {(row[0], row[1]): progress_of(row[2:]) for row in rows}
 
-    def read_table(self, connection: psycopg.Connection, aggregate: AggregateJudge, snapshot: Snapshot) -> None:
+    def read_table(
+        self, connection: psycopg.Connection, aggregate: AggregateJudge, snapshot: Snapshot
+    ) -> None:
         table = aggregate.definition.table
         rows: dict[tuple, tuple] = {}
         snapshot.tables[aggregate.name] = rows

@@ -31,7 +31,9 @@ class Enrichment:
         self.fields = fields
         self.names = {name for name, _ in fields}
         self.clocks = [pattern_of(name, rb'"([^"\\]*)"') for name, one in fields if one.type == "commit_time"]
-        self.doubles = [pattern_of(name, rb"(-?[0-9][0-9.eE+-]*)") for name, one in fields if one.type == "double"]
+        self.doubles = [
+            pattern_of(name, rb"(-?[0-9][0-9.eE+-]*)") for name, one in fields if one.type == "double"
+        ]
 
     def evaluate(self, row: list) -> list[bytes]:
         """The spelled values of the added fields. May raise `ExpressionError`."""

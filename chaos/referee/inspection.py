@@ -46,8 +46,8 @@ class Report:
 
 
 class Inspection:
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, coverage_seconds: float = COVERAGE_SECONDS) -> None:
+        self.pipeline, self.coverage_seconds = pipeline, coverage_seconds
         self.referee = Referee(pipeline)
         kafka = {name: str(value) for name, value in pipeline.kafka.items()}
         self.admin = AdminClient({**kafka, "log_level": 2})
@@ -141,7 +141,7 @@ class Inspection:
 
     def await_coverage(self, snapshot: Snapshot, to_prev: bool) -> list[Violation]:
         """Transaction markers reach the partitions a little after a commit: wait for what is due, within a bound."""
-        deadline = time.monotonic() + COVERAGE_SECONDS
+        deadline = time.monotonic() + self.coverage_seconds
         while True:
             self.drain_outputs(deadline + READ_SECONDS)
             for stream in self.outputs:
@@ -171,7 +171,9 @@ class Inspection:
     def group_offsets(self, snapshot: Snapshot) -> list[Violation]:
         """At rest the stable offset of the group is the progress row's, where there are outputs to Kafka."""
         places = [place for place in snapshot.progress if self.referee.streams(place[0])]
-        request = ConsumerGroupTopicPartitions(self.pipeline.name, [TopicPartition(*place) for place in places])
+        request = ConsumerGroupTopicPartitions(
+            self.pipeline.name, [TopicPartition(*place) for place in places]
+        )
         answer = self.admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=10.0)
         violations = []
         for found in answer[self.pipeline.name].result().topic_partitions:

@@ -118,7 +118,10 @@ class SourceJudge:
         self.source = source
         self.schema = {one.name: (index, one.type) for index, one in enumerate(source.fields)}
         self.event_time_index = self.schema[source.event_time][0]
-        if COLUMN_TYPES.get(self.schema[source.event_time][1], self.schema[source.event_time][1]) != "timestamp":
+        if (
+            COLUMN_TYPES.get(self.schema[source.event_time][1], self.schema[source.event_time][1])
+            != "timestamp"
+        ):
             raise ValueError(f"event time {source.event_time} is no timestamp")
         self.reader = FieldReader(source.fields)
         self.checks = [(check, boolean(check.expect, self.schema)) for check in source.checks]

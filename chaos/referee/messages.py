@@ -103,7 +103,9 @@ class Stream:
 class RecordStream(Stream):
     """A topic of enriched records. They carry no origin, so they are matched by their bytes."""
 
-    def __init__(self, topic: str, enrichment: Enrichment, key_index: int | None, input_timestamp: bool) -> None:
+    def __init__(
+        self, topic: str, enrichment: Enrichment, key_index: int | None, input_timestamp: bool
+    ) -> None:
         super().__init__(topic)
         self.enrichment, self.key_index, self.input_timestamp = enrichment, key_index, input_timestamp
         self.names = [b'"' + name.encode() + b'"' for name in sorted(enrichment.names)]
@@ -176,12 +178,16 @@ class RecordStream(Stream):
         elif offset < span[0]:
             span[0] = offset
 
-    def foreign_commit_times(self, partition: int, prev: int, next_offset: int, micros: int) -> list[Violation]:
+    def foreign_commit_times(
+        self, partition: int, prev: int, next_offset: int, micros: int
+    ) -> list[Violation]:
         """Messages of the epoch [prev, next) must carry the commit time that its progress row records."""
         due, violations = instant.to_text(micros).encode(), []
         for text, (first, last) in self.commit_times.get(partition, {}).items():
             if text != due and max(first, prev) <= min(last, next_offset - 1):
-                detail = f"commit time {text.decode()}, progress row of [{prev},{next_offset}) says {due.decode()}"
+                detail = (
+                    f"commit time {text.decode()}, progress row of [{prev},{next_offset}) says {due.decode()}"
+                )
                 violations.append(Violation("stale", self.span_text(partition, first, last), detail))
         return violations
 
@@ -220,7 +226,9 @@ class RecordStream(Stream):
                 if code & OFFSET_MASK < due.get(code >> OFFSET_BITS, 0):
                     codes.append(code)
         return [
-            Violation("lost", self.topic, f"source partition {code >> OFFSET_BITS} offset {code & OFFSET_MASK}")
+            Violation(
+                "lost", self.topic, f"source partition {code >> OFFSET_BITS} offset {code & OFFSET_MASK}"
+            )
             for code in sorted(codes)
         ]
 
@@ -286,7 +294,9 @@ class LetterStream(Stream):
     def explain(self, message: Message) -> Violation:
         place, own, _ = self.identity(message)
         word = "duplicated" if place in self.matched else "phantom"
-        return Violation(word, self.place(message), f"source {place} key {shorten(message.key)} {shorten(own)}")
+        return Violation(
+            word, self.place(message), f"source {place} key {shorten(message.key)} {shorten(own)}"
+        )
 
     def missing(self, due: dict[int, int]) -> list[Violation]:
         gone = sorted(
@@ -294,6 +304,8 @@ class LetterStream(Stream):
             key=lambda place: (place[0], place[1], place[2] or ""),
         )
         return [
-            Violation("lost", self.topic, f"source partition {p} offset {o}" + (f" aggregate {a}" if a else ""))
+            Violation(
+                "lost", self.topic, f"source partition {p} offset {o}" + (f" aggregate {a}" if a else "")
+            )
             for p, o, a in gone
         ]

@@ -16,7 +16,18 @@ import yaml
 from . import units
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-TYPES = {"text", "bigint", "double", "boolean", "timestamp", "timestamp_ms", "timestamp_s", "uuid", "inet", "json"}
+TYPES = {
+    "text",
+    "bigint",
+    "double",
+    "boolean",
+    "timestamp",
+    "timestamp_ms",
+    "timestamp_s",
+    "uuid",
+    "inet",
+    "json",
+}
 DEFAULT_MAX_FUTURE = "5m"
 DEFAULT_MAX_RECORD = "1MiB"
 
@@ -95,7 +106,9 @@ def load(path: str | Path, environment: dict[str, str], application: str | None 
 def parse(text: str, environment: dict[str, str], application: str | None = None) -> Pipeline:
     raw = substitute(yaml.load(text, yaml.BaseLoader), environment)
     bad_data, late = raw.get("bad_data") or {}, raw.get("late") or {}
-    sources = {name: read_source(name, raw_source, bad_data, late) for name, raw_source in raw["sources"].items()}
+    sources = {
+        name: read_source(name, raw_source, bad_data, late) for name, raw_source in raw["sources"].items()
+    }
     connections = raw.get("connections") or {}
     aggregates = (raw.get("aggregates") or {}).items()
     records = (raw.get("records") or {}).items()
@@ -175,7 +188,9 @@ def read_aggregate(name: str, raw: dict, late: dict) -> Aggregate:
         source=raw["from"],
         where=raw.get("where"),
         size=units.duration_micros(window["tumble"]),
-        allowed_lateness=units.duration_micros(raw.get("allowed_lateness") or late.get("allowed_lateness", "0s")),
+        allowed_lateness=units.duration_micros(
+            raw.get("allowed_lateness") or late.get("allowed_lateness", "0s")
+        ),
         by=tuple(named(item) for item in as_list(raw.get("by"))),
         select=tuple(raw["select"].items()),
         table=raw["to"]["table"],

@@ -7,7 +7,14 @@ import pytest
 from chaos.referee import instant
 from chaos.referee.expression import ExpressionError, SyntaxFault, compile_expression, parse_expression
 
-SCHEMA = {"t": (0, "text"), "n": (1, "bigint"), "d": (2, "double"), "b": (3, "boolean"), "at": (4, "timestamp"), "nothing": (5, "text")}
+SCHEMA = {
+    "t": (0, "text"),
+    "n": (1, "bigint"),
+    "d": (2, "double"),
+    "b": (3, "boolean"),
+    "at": (4, "timestamp"),
+    "nothing": (5, "text"),
+}
 ROW = ["Grün_%", 7, 2.5, True, instant.parse("2026-01-30T13:18:10.5Z"), None]
 
 TRUE = """
@@ -23,16 +30,26 @@ case when n > 5 then 'big' else 'small' end = 'big' | case n when 7 then true en
 cast('12' as bigint) = 12 | cast(d as bigint) = 2 | cast(d + 1 as bigint) = 4 | n::text = '7' | cast(b as text) = 'true'
 (nothing = 'x') is null | (nothing = 'x' and false) = false | (nothing = 'x' or true) | (n in (1, null)) is null
 (false and 1 / 0 = 1) is not true | true or 1 / 0 = 1 | (not nothing = 'x') is null | 'it''s' = 'it' || '''' || 's' | "n" = 7
-1 + 2 || '' = '3' | not false and true | n > 5 = true | not n in (1) | 2 - -1 = 3
+1 + 2 || '' = '3' | not false and true | (n > 5) = true | not n in (1) | 2 - -1 = 3
 """
 
 
-@pytest.mark.parametrize("text", [one.strip() for line in TRUE.strip().splitlines() for one in line.split(" | ")])
+@pytest.mark.parametrize(
+    "text", [one.strip() for line in TRUE.strip().splitlines() for one in line.split(" | ")]
+)
 def test_true(text: str) -> None:
     assert compile_expression(parse_expression(text), SCHEMA).evaluate(ROW) is True
 
 
-RAISING = ["1 / 0", "n % 0", "9223372036854775807 + n", "d / 0", "cast('x' as bigint)", "split_part(t, ',', 0)", "d * 1e308"]
+RAISING = [
+    "1 / 0",
+    "n % 0",
+    "9223372036854775807 + n",
+    "d / 0",
+    "cast('x' as bigint)",
+    "split_part(t, ',', 0)",
+    "d * 1e308",
+]
 
 
 @pytest.mark.parametrize("text", RAISING)
@@ -42,7 +59,7 @@ def test_raises(text: str) -> None:
         typed.evaluate(ROW)
 
 
-@pytest.mark.parametrize("text", ["", "n +", "n n", "(n", "n is maybe", "case end", "n ? 1"])
+@pytest.mark.parametrize("text", ["", "n +", "n n", "(n", "n is maybe", "case end", "n ? 1", "n > 5 = true"])
 def test_syntax(text: str) -> None:
     with pytest.raises(SyntaxFault):
         parse_expression(text)

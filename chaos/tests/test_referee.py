@@ -79,7 +79,17 @@ def test_rows_lost_phantom_and_repeated() -> None:
     lost = world().snapshot()
     del lost.tables["page_view_counts"][(START, "/products")]
     phantom = world().snapshot()
-    phantom.tables["page_view_counts"][(START, "/other")] = (START + instant.MINUTE, 1, 0, None, None, None, None, None, None)
+    phantom.tables["page_view_counts"][(START, "/other")] = (
+        START + instant.MINUTE,
+        1,
+        0,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
     repeated = world().snapshot()
     repeated.repeated_rows["page_view_counts"] = [(START, "/products")]
     assert [words(one) for one in (lost, phantom, repeated)] == [{"lost"}, {"phantom"}, {"duplicated"}]

@@ -112,15 +112,22 @@ class World:
     def snapshot(self) -> Snapshot:
         """What a right processor leaves, from the referee's own figures: tests of comparison spoil it."""
         referee = self.referee()
-        snapshot = Snapshot(progress={place: progress_of(state) for place, state in referee.partitions.items()})
+        snapshot = Snapshot(
+            progress={place: progress_of(state) for place, state in referee.partitions.items()}
+        )
         for source in referee.sources.values():
             for one in source.aggregates:
                 snapshot.tables[one.name] = {
-                    key: (one.window.end(key[0]), *(finish(c, s) for c, s in zip(one.columns, states, strict=True)))
+                    key: (
+                        one.window.end(key[0]),
+                        *(finish(c, s) for c, s in zip(one.columns, states, strict=True)),
+                    )
                     for key, states in one.rows.items()
                 }
         for place, state in referee.partitions.items():
-            snapshot.dead_letters[place] = {offset: row_of(dead) for offset, dead in state.dead_letters.items()}
+            snapshot.dead_letters[place] = {
+                offset: row_of(dead) for offset, dead in state.dead_letters.items()
+            }
             snapshot.dead_letter_counts[place] = len(state.dead_letters)
         return snapshot
 
@@ -168,7 +175,9 @@ def row_of(dead) -> DeadLetterRow:
     return DeadLetterRow(dead.reason, record.key, dead.kept_value, length, headers, timestamp)
 
 
-def letter(stream: LetterStream, offset: int, own: dict[str, str], record: Record, partition: int = 0) -> Message:
+def letter(
+    stream: LetterStream, offset: int, own: dict[str, str], record: Record, partition: int = 0
+) -> Message:
     origin = {"source_topic": TOPIC, "source_partition": str(partition), "source_offset": str(record.offset)}
     added = [(name, text.encode()) for name, text in {**own, **origin}.items()]
     return Message(partition, offset, None, record.key, record.value, (*record.headers, *added))

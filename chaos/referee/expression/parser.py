@@ -37,7 +37,7 @@ def tokens_of(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
-            raise SyntaxFault(f"unexpected {text[at:at + 10]!r} in {text!r}")
+            raise SyntaxFault(f"unexpected {text[at : at + 10]!r} in {text!r}")
         kind = match.lastgroup
         tokens.append((kind, match.group(kind)))
         at = match.end()
@@ -109,8 +109,9 @@ class Parser:
         return tree
 
     def comparison(self) -> tuple:
+        """Not associative: `a < b < c` is no expression."""
         tree = self.membership()
-        while self.is_operator(*COMPARISONS):
+        if self.is_operator(*COMPARISONS):
             operator = self.advance().replace("!=", "<>")
             tree = ("compare", operator, tree, self.membership())
         return tree

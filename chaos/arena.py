@@ -1,0 +1,155 @@
+"""One fresh run: its own topics, database, application name and folder, and a referee that reads along.
+
+Owns: making and removing all of these. Never: shares a name with another run.
+Data: a pipeline file -> a copy of it with names of this run. Tested: by every program that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import yaml
+
+from .generator import Generator, Shares, default_start
+from .loader import Loader
+from .processor import ChaosFailure, Processor
+from .referee import pipeline as referee_pipeline
+from .referee.inspection import Inspection, Report
+from .servers import CHECKOUT, Servers
+
+DEFAULT_PIPELINE = Path(__file__).parent / "pipelines" / "kill-loop.yaml"
+DEFAULT_PARTITIONS = 3
+PROGRESS_SECONDS = 60.0
+DRAIN_SECONDS = 180.0
+SHOWN_VIOLATIONS = 12
+
+
+class Arena:
+    def __init__(self, seed: int, title: str = "", pipeline: Path = DEFAULT_PIPELINE) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        self.seed = seed
+        self.run = "-".join(part for part in (f"chaos-{seed}-{stamp}-{os.getpid()}", title) if part)
+        self.directory = CHECKOUT / ".dev" / "chaos" / f"{seed}-{stamp}" / title
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.servers = Servers()
+        self.database = self.run.replace("-", "_")
+        raw = rename(yaml.safe_load(pipeline.read_text(encoding="utf-8")), self.run)
+        self.pipeline = self.directory / "pipeline.yaml"
+        self.pipeline.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        self.environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.bootstrap,
+            "DATABASE_URL": self.servers.create_database(self.database),
+        }
+        self.plan = referee_pipeline.load(self.pipeline, {**os.environ, **self.environment})
+        self.source = next(iter(self.plan.sources.values()))
+        topic = next(iter(raw["sources"].values()))["topic"]
+        self.partitions = int(topic.get("create", {}).get("partitions", DEFAULT_PARTITIONS))
+        self.servers.create_topic(self.source.topic, self.partitions)
+        self.inspection = Inspection(self.plan)
+        self.processors: list[Processor] = []
+
+    def processor(self, name: str = "processor") -> Processor:
+        made = Processor(self.pipeline, self.environment, self.directory, name)
+        self.processors.append(made)
+        return made
+
+    def loader(self, shares: Shares = Shares(), pace: int = 50) -> Loader:
+        generator = Generator(self.seed, default_start(), self.partitions, shares, pace)
+        return Loader(self.servers.bootstrap, self.source.topic, generator)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def progress(self) -> int:
+        """The sum of `next` over partitions; -1 while there is none or no server to ask."""
+        return self.ask(
+            "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
+        )
+
+    def terminate_backends(self) -> int:
+        """Cuts the processor off its database, as a network would."""
+        return self.ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name <> 'chaos' AND pid <> pg_backend_pid()"
+            " AND %s IS NOT NULL"
+        )
+
+    def ask(self, query: str) -> int:
+        try:
+            with psycopg.connect(
+                self.environment["DATABASE_URL"], autocommit=True, connect_timeout=5, application_name="chaos"
+            ) as connection:
+                return connection.execute(query, [self.plan.name]).fetchone()[0]
+        except psycopg.Error:
+            return -1
+
+    def wait_for_progress(self, processor: Processor, beyond: int, seconds: float = PROGRESS_SECONDS) -> None:
+        what = f"progress beyond {beyond}"
+        processor.wait_for(what, lambda: self.progress() > beyond, seconds, pause=0.05)
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def judge_running(self) -> Report:
+        return check(self.inspection.while_running())
+
+    def judge_end(self) -> Report:
+        return check(self.inspection.at_end())
+
+    def drain(self, processor: Processor, **options) -> None:
+        """Runs until the topics' present end; raises `ChaosFailure` unless it exits 0."""
+        processor.start("--until-end", **options)
+        code = processor.wait_for_exit(DRAIN_SECONDS)
+        if code:
+            raise processor.failure(f"run --until-end exited {code}")
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self, keep: bool) -> None:
+        """Ends what runs. Without `keep` removes everything of this run."""
+        for processor in self.processors:
+            processor.finish()
+        self.inspection.close()
+        if keep:
+            return
+        topics = [self.source.topic, *(stream.topic for stream in self.inspection.outputs)]
+        self.servers.delete_topics(topics)
+        self.servers.drop_database(self.database)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def rename(raw: dict, run: str) -> dict:
+    """The file with an application name and topics of this run. Tables need none: the database is the run's own."""
+    raw["name"] = run
+    for name, source in raw["sources"].items():
+        topic = source["topic"] if isinstance(source["topic"], dict) else {"name": source["topic"]}
+        source["topic"] = {**topic, "name": f"{run}.{name}"}
+    for section in ("bad_data", "late"):
+        if "topic" in (raw.get(section) or {}):
+            raw[section]["topic"] = f"{run}.{{source}}.{section.replace('_', '-')}"
+    for name, record in (raw.get("records") or {}).items():
+        if "topic" in record.get("to", {}):
+            record["to"]["topic"] = f"{run}.{name}"
+    raw.pop("tests", None)
+    return raw
+
+
+def check(report: Report) -> Report:
+    """Raises `ChaosFailure` with the first violations."""
+    if report.green:
+        return report
+    shown = "\n".join(f"    {violation}" for violation in report.violations[:SHOWN_VIOLATIONS])
+    raise RefereeFailure(f"referee: {len(report.violations)} violations\n{shown}", report)
+
+
+class RefereeFailure(ChaosFailure):
+    def __init__(self, text: str, report: Report) -> None:
+        super().__init__(text)
+        self.report = report
+
+
+def pause_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))

@@ -1,0 +1,155 @@
+"""`python -m chaos.crash_table`: crash the processor at every point it names, restart it, let the referee judge.
+
+Owns: what must happen first so that a point is reached. Never: skips a point; one that is not reached fails.
+Data: `millstream-fault fault-points` -> one `Row` a point. Runs share one topic and database as long as all is green: the
+referee reads on and judges everything each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from . import phases
+from .arena import Arena, RefereeFailure
+from .generator import Shares
+from .loader import Loader
+from .processor import Aim, ChaosFailure, Processor
+
+FIRST_EVENTS = 300
+TRICKLE_EVENTS, TRICKLE_SECONDS = 40, 0.05
+REACH_SECONDS = 45.0
+EPOCH_ARRIVAL = 2
+
+
+@dataclass
+class Row:
+    point: str
+    reached: str
+    verdict: str
+    seconds: float
+    text: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.reached == "yes" and self.verdict == "agrees"
+
+
+class Table:
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.arena: Arena | None = None
+        self.loader: Loader | None = None
+        self.kept: list[str] = []
+
+    def row(self, point: str) -> Row:
+        began = time.monotonic()
+        if self.arena is None or point in phases.BOOTSTRAP:
+            self.renew(point)
+        try:
+            reached = self.crash_at(point)
+        except ChaosFailure as failure:
+            self.renew(point, keep=True)
+            return Row(point, "no", "-", time.monotonic() - began, str(failure))
+        try:
+            self.arena.drain(self.arena.processors[0])
+            self.arena.judge_end()
+        except ChaosFailure as failure:
+            words = ", ".join(failure.report.words) if isinstance(failure, RefereeFailure) else "failed"
+            self.renew(point, keep=True)
+            return Row(point, reached, words, time.monotonic() - began, str(failure))
+        return Row(point, reached, "agrees", time.monotonic() - began)
+
+    def renew(self, title: str, keep: bool = False) -> None:
+        self.close(keep)
+        self.arena = Arena(self.seed, title)
+        self.arena.processor()
+        self.loader = self.arena.loader(Shares(bad=0.1))
+
+    def close(self, keep: bool = False) -> None:
+        if self.arena:
+            if keep:
+                self.kept.append(f"{self.arena.directory}, database {self.arena.database}")
+            self.arena.close(keep)
+            self.arena = None
+
+    # -- one point ---------------------------------------------------------------------------------------------------
+
+    def crash_at(self, point: str) -> str:
+        """Raises `ChaosFailure` unless the process died of SIGKILL at the point."""
+        processor = self.arena.processors[0]
+        self.loader.send_all(FIRST_EVENTS)
+        if point in phases.OUTPUTS_ONLY:
+            self.crash(processor, Aim("postgres-committed", crash=True))
+        elif point in phases.REPLAY:
+            self.crash(processor, Aim("kafka-committed", crash=True))
+        in_epoch = point not in (*phases.CLASSES["recovery"],)
+        aim = Aim(point, EPOCH_ARRIVAL if in_epoch else 1, crash=True)
+        if point in phases.RECOVERY:
+            self.crash(processor, aim, cut_sessions=True)
+        else:
+            self.crash(processor, aim)
+        return "yes"
+
+    def crash(self, processor: Processor, aim: Aim, cut_sessions: bool = False) -> None:
+        before = self.arena.progress()
+        processor.start(aim=aim)
+        deadline = time.monotonic() + REACH_SECONDS
+        while processor.running():
+            if time.monotonic() > deadline:
+                raise processor.failure(f"{aim.point}:{aim.arrival} not reached, last {processor.phase()}")
+            self.loader.send_all(TRICKLE_EVENTS)
+            if cut_sessions and self.arena.progress() > before:
+                self.arena.terminate_backends()
+                cut_sessions = False
+            time.sleep(TRICKLE_SECONDS)
+        phase = processor.phase()
+        if processor.exit_code() != -signal.SIGKILL or phase is None or phase.point != aim.point:
+            raise processor.failure(f"{aim.point}: exited {processor.exit_code()} at {phase}")
+
+
+def fault_points(binary: str) -> list[str]:
+    done = subprocess.run([binary, "fault-points"], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    table = Table(arguments.seed)
+    binary = Processor.__dataclass_fields__["binary"].default_factory()
+    points = arguments.point or fault_points(binary)
+    began, rows = time.monotonic(), []
+    try:
+        for point in points:
+            row = table.row(point)
+            rows.append(row)
+            print(
+                f"{row.point:<32} reached {row.reached:<4} referee {row.verdict:<24} {row.seconds:4.1f} s",
+                flush=True,
+            )
+            if row.text:
+                print(row.text, flush=True)
+    finally:
+        table.close()
+    failed = [row.point for row in rows if not row.passed]
+    for kept in table.kept:
+        print(f"kept: {kept}")
+    print(
+        f"{len(rows)} points in {time.monotonic() - began:.0f} s: {len(rows) - len(failed)} passed, {len(failed)} failed"
+    )
+    return 1 if failed or not rows else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos.crash_table")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--point", action="append", help="only this one; may be given again")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

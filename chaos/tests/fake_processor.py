@@ -1,0 +1,188 @@
+"""A stand-in for the processor on real servers: reads the whole log once and writes the right outputs, or spoiled ones.
+
+Owns: one pass without any recovery. It builds messages from the log and takes verdicts from the judge, so it tests how the
+referee reads and compares, not the verdicts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import psycopg
+from confluent_kafka import Producer, TopicPartition
+from psycopg import sql
+
+from chaos.arena import Arena
+from chaos.referee import instant
+from chaos.referee.log import InputReader, end_offsets
+from chaos.referee.partitioner import Partitioner
+from chaos.referee.referee import Referee
+
+COMMIT_TIME = instant.parse("2026-02-01T00:00:00.000001Z")
+SCHEMA = """
+CREATE SCHEMA millstream;
+CREATE TABLE millstream.progress (application text, topic text, partition int, bootstrapped bool, start_offset bigint,
+  prev bigint, next bigint, commit_time timestamptz, watermark timestamptz, max_event_time timestamptz,
+  read bigint, accepted bigint, duplicate bigint, dead bigint, dead_by_reason jsonb, checks jsonb, aggregates jsonb,
+  PRIMARY KEY (application, topic, partition));
+CREATE TABLE millstream.dead_letters (application text, topic text, partition int, "offset" bigint, reason text,
+  detail text, key bytea, value bytea, value_bytes bigint, headers jsonb, record_timestamp timestamptz,
+  commit_time timestamptz, PRIMARY KEY (application, topic, partition, "offset"));
+CREATE TABLE page_view_counts (window_start timestamptz, window_end timestamptz, page_url text, view_count bigint,
+  large_count bigint, amount_sum numeric, amount_least bigint, amount_greatest bigint, amount_mean double precision,
+  price_sum double precision, price_mean double precision, PRIMARY KEY (window_start, page_url));
+CREATE TABLE type_counts (window_start timestamptz, window_end timestamptz, event_type text, event_count bigint,
+  rate_sum numeric, first_page text, last_seen timestamptz, PRIMARY KEY (window_start, event_type));
+"""
+
+
+class FakeProcessor:
+    def __init__(self, arena: Arena) -> None:
+        self.arena, self.plan = arena, arena.plan
+        self.referee = Referee(arena.plan)
+        (self.source,) = self.referee.sources.values()
+        self.topic = self.source.source.topic
+        self.records: dict[int, list] = {}
+
+    def read(self) -> None:
+        kafka = {"bootstrap.servers": self.arena.servers.bootstrap}
+        reader = InputReader(kafka, self.topic)
+        ends = end_offsets(self.arena.servers.admin, self.topic, self.arena.partitions)
+        for partition in ends:
+            reader.begin(partition, 0)
+        reader.read_to(ends, float("inf"))
+        for partition, end in ends.items():
+            self.referee.begin((self.topic, partition), 0)
+            self.records[partition] = list(reader.records_before(partition, end))
+            self.referee.advance((self.topic, partition), self.records[partition])
+        reader.reader.close()
+
+    # -- Kafka -------------------------------------------------------------------------------------------------------
+
+    def messages(self) -> list[tuple]:
+        """(topic, partition, key, value, headers) of everything due, in order."""
+        partitioner, made = Partitioner(self.arena.partitions), []
+        late = self.source.late_stream.expected
+        for partition, records in self.records.items():
+            dead = self.referee.partitions[(self.topic, partition)].dead_letters
+            for record in records:
+                target = partitioner.partition(record.key, partition)
+                letter = dead.get(record.offset)
+                if letter is None:
+                    value = record.value[:-1] + b',"processing_time":"2026-02-01T00:00:00.000001Z"}'
+                    made.append((self.source.outputs[0].topic, target, record.key, value, []))
+                else:
+                    own = self.source.dead_stream.expected[(partition, record.offset, None)].own
+                    made.append(
+                        self.letter(self.source.dead_stream.topic, target, record, letter.kept_value, own)
+                    )
+                for aggregate in self.source.aggregates:
+                    place = (partition, record.offset, aggregate.name)
+                    if place in late:
+                        topic, own = self.source.late_stream.topic, late[place].own
+                        made.append(self.letter(topic, target, record, record.value, own))
+        return made
+
+    @staticmethod
+    def letter(topic: str, target: int, record, value: bytes | None, own: dict[str, str]) -> tuple:
+        added = [(name, text.encode()) for name, text in {**own, "detail": "some"}.items()]
+        added = added if "reason" in own else [pair for pair in added if pair[0] != "detail"]
+        return (topic, target, record.key, value, [*record.headers, *added])
+
+    def write_kafka(self, spoil: Callable[[list], list] = list) -> None:
+        for topic in {stream.topic for stream in self.referee.streams()}:
+            self.arena.servers.create_topic(topic, self.arena.partitions)
+        producer = Producer(
+            {"bootstrap.servers": self.arena.servers.bootstrap, "transactional.id": self.arena.run}
+        )
+        producer.init_transactions()
+        messages = spoil(self.messages())
+        self.transaction(producer, messages[:100], commit=False)
+        self.transaction(producer, messages, commit=True)
+
+    def transaction(self, producer: Producer, messages: list[tuple], commit: bool) -> None:
+        producer.begin_transaction()
+        for topic, partition, key, value, headers in messages:
+            producer.produce(topic, value=value, key=key, partition=partition, headers=headers)
+            producer.poll(0)
+        if not commit:
+            producer.flush()
+            producer.abort_transaction()
+            return
+        offsets = [
+            TopicPartition(self.topic, partition, records[-1].offset + 1)
+            for partition, records in self.records.items()
+            if records
+        ]
+        producer.send_offsets_to_transaction(offsets, group_metadata(self.arena))
+        producer.commit_transaction()
+
+    # -- PostgreSQL --------------------------------------------------------------------------------------------------
+
+    def write_postgres(self) -> None:
+        with psycopg.connect(self.arena.environment["DATABASE_URL"]) as connection:
+            connection.execute(SCHEMA)
+            for aggregate in self.source.aggregates:
+                self.write_rows(connection, aggregate)
+            for (_, partition), state in self.referee.partitions.items():
+                self.write_progress(connection, partition, state)
+                for offset, letter in state.dead_letters.items():
+                    self.write_dead_letter(connection, partition, offset, letter)
+
+    def write_rows(self, connection: psycopg.Connection, aggregate) -> None:
+        names = ["window_start", "window_end", *(name for name, _ in aggregate.definition.by)]
+        names += [name for name, _ in aggregate.definition.select]
+        query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            sql.Identifier(aggregate.definition.table),
+            sql.SQL(", ").join(map(sql.Identifier, names)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+        )
+        rows = []
+        for key, states in aggregate.rows.items():
+            cells = [column.finish(state) for column, state in zip(aggregate.columns, states, strict=True)]
+            if "last_seen" in names and cells[-1] is not None:
+                cells[-1] = instant.to_datetime(cells[-1])
+            start, end = (instant.to_datetime(at) for at in (key[0], aggregate.window.end(key[0])))
+            rows.append([start, end, *key[1:], *cells])
+        connection.cursor().executemany(query, rows)
+
+    def write_progress(self, connection: psycopg.Connection, partition: int, state) -> None:
+        most = state.max_event_time
+        row = [self.plan.name, self.topic, partition, True, 0, 0, state.next]
+        row += [instant.to_datetime(COMMIT_TIME)]
+        row += [
+            None if most is None else instant.to_datetime(at) for at in (most and most - 10_000_000, most)
+        ]
+        row += [state.read, state.accepted, state.duplicate, state.dead]
+        row += [
+            json.dumps(counts) for counts in (state.dead_by_reason, state.failed_checks, state.aggregates)
+        ]
+        connection.execute(f"INSERT INTO millstream.progress VALUES ({', '.join(['%s'] * len(row))})", row)
+
+    def write_dead_letter(self, connection: psycopg.Connection, partition: int, offset: int, letter) -> None:
+        record = letter.record
+        length = None if record.value is None else len(record.value)
+        headers = [{"key": name, "value": value.decode()} for name, value in record.headers]
+        row = [
+            self.plan.name,
+            self.topic,
+            partition,
+            offset,
+            letter.reason,
+            "some",
+            record.key,
+            letter.kept_value,
+        ]
+        row += [length, json.dumps(headers), None, instant.to_datetime(COMMIT_TIME)]
+        connection.execute(
+            f"INSERT INTO millstream.dead_letters VALUES ({', '.join(['%s'] * len(row))})", row
+        )
+
+
+def group_metadata(arena: Arena):
+    from confluent_kafka import Consumer
+
+    return Consumer(
+        {"bootstrap.servers": arena.servers.bootstrap, "group.id": arena.plan.name}
+    ).consumer_group_metadata()
