@@ -1,11 +1,9 @@
 //! Progress rows: bootstrap, the fence, and what recovery reads.
 
-use std::collections::BTreeMap;
-
+pub use millstream_core::engine::{AggregateCounts, TaskCounts};
 use millstream_core::model::{
     Epoch, EventTime, Fingerprint, Offset, OwnerEpoch, RollingHash, TopicPartition,
 };
-use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
@@ -74,28 +72,6 @@ pub struct TaskCommit {
     pub settled: bool,
     /// Whether `next` is the end of the log, so that the partition counts as idle once it stays quiet.
     pub caught_up: bool,
-}
-
-/// Totals since the task's start. `read = accepted + duplicate + dead`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskCounts {
-    pub read: i64,
-    pub accepted: i64,
-    pub duplicate: i64,
-    pub dead: i64,
-    pub dead_by_reason: BTreeMap<String, i64>,
-    /// Accepted records that failed a check with `on_fail: count`, by check.
-    pub checks: BTreeMap<String, i64>,
-    pub aggregates: BTreeMap<String, AggregateCounts>,
-}
-
-/// Totals of one aggregate. `matched = counted + too_late`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AggregateCounts {
-    pub matched: i64,
-    pub counted: i64,
-    pub too_late: i64,
-    pub partly_late: i64,
 }
 
 impl Session {
