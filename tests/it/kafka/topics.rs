@@ -1,5 +1,6 @@
 //! What the broker knows of logs and topics, and a broker that is not there.
 
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use millstream::kafka::{Admin, Consumer, Message, Probe, Producer};
@@ -87,7 +88,7 @@ fn broker_out_of_reach_is_tried_again_and_hangs_nothing() {
     let out = Producer::open(&nowhere).unwrap();
     let admin = Admin::open(&nowhere).unwrap();
     let errors = [
-        consumer.stable_offsets(&[partition.clone()], brief).err(),
+        consumer.stable_offsets(from_ref(&partition), brief).err(),
         consumer.log_range(&partition, brief).err(),
         consumer.offset_at(&partition, EventTime(0), brief).err(),
         Probe::open(&nowhere).unwrap().read_one(&partition, Offset(0), brief).err(),
