@@ -48,19 +48,19 @@ enum Command {
     /// Run a pipeline: read its topics and keep its outputs exactly once.
     Run(run::RunArguments),
     /// Check a pipeline file and report every problem with its position.
-//TMP     Validate(validate::ValidateArguments),
+    //TMP     Validate(validate::ValidateArguments),
     /// Show what a pipeline file means: sources, windows, tables, topics.
-//TMP     Plan(plan::PlanArguments),
+    //TMP     Plan(plan::PlanArguments),
     /// Run the tests that stand in a pipeline file; needs no server.
-//TMP     Test(test::TestArguments),
+    //TMP     Test(test::TestArguments),
     /// Run the whole engine on a file of events and print the tables; needs no server.
-//TMP     Try(try_file::TryArguments),
+    //TMP     Try(try_file::TryArguments),
     /// Show where a running or stopped pipeline stands.
-//TMP     Status(status::StatusArguments),
+    //TMP     Status(status::StatusArguments),
     /// Print the JSON Schema of the pipeline file, for editors.
-//TMP     Schema(schema::SchemaArguments),
+    //TMP     Schema(schema::SchemaArguments),
     /// Ask a running instance whether it is ready; for container health checks.
-//TMP     Healthcheck(healthcheck::HealthcheckArguments),
+    //TMP     Healthcheck(healthcheck::HealthcheckArguments),
     /// Print the names of all crash points.
     #[cfg(feature = "fault")]
     FaultPoints,
@@ -80,13 +80,13 @@ pub fn main() -> ExitCode {
     };
     let exit = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-//TMP         Command::Validate(arguments) => validate::validate(&arguments),
-//TMP         Command::Plan(arguments) => plan::plan(&arguments),
-//TMP         Command::Test(arguments) => test::test(&arguments),
-//TMP         Command::Try(arguments) => try_file::try_file(&arguments),
-//TMP         Command::Status(arguments) => status::status(&arguments),
-//TMP         Command::Schema(arguments) => schema::schema(&arguments),
-//TMP         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
+        //TMP         Command::Validate(arguments) => validate::validate(&arguments),
+        //TMP         Command::Plan(arguments) => plan::plan(&arguments),
+        //TMP         Command::Test(arguments) => test::test(&arguments),
+        //TMP         Command::Try(arguments) => try_file::try_file(&arguments),
+        //TMP         Command::Status(arguments) => status::status(&arguments),
+        //TMP         Command::Schema(arguments) => schema::schema(&arguments),
+        //TMP         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
         #[cfg(feature = "fault")]
         Command::FaultPoints => {
             for point in crate::fault::Point::ALL {

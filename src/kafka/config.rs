@@ -107,21 +107,6 @@ impl KafkaSettings {
         self.build(&[], &[])
     }
 
-    /// For a consumer that reads single records, outside of the group.
-    pub(super) fn probe(&self) -> Result<ClientConfig, KafkaError> {
-        self.build(
-            &[("fetch.queue.backoff.ms", "5"), ("queued.max.messages.kbytes", "1024")],
-            &[
-                ("group.id", &self.application),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "error"),
-                ("isolation.level", "read_committed"),
-                ("allow.auto.create.topics", "false"),
-            ],
-        )
-    }
-
     fn build(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> Result<ClientConfig, KafkaError> {
         if let Some(key) = FIXED.iter().find(|key| self.client.contains_key(**key)) {
             return Err(KafkaError::Config {

@@ -27,7 +27,7 @@ pub use decode::{Decoded, RecordDecoder};
 pub use json::write_json;
 pub use splice::{SpliceNames, splice};
 pub use state::{
-    META_KEY, StateCodecError, TaskMeta, decode_group_key, decode_meta, encode_group_key, encode_meta, window_key,
-    window_prefix,
+    META_KEY, StateCodecError, TaskMeta, decode_group_key, decode_meta, encode_group_key, encode_meta,
+    window_key, window_prefix,
 };
 pub use timestamp::{TimestampError, parse_timestamp};

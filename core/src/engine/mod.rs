@@ -11,8 +11,6 @@ mod gather;
 mod outputs;
 mod store;
 mod task;
-#[cfg(test)]
-mod tests;
 mod windows;
 
 pub use counts::{AggregateCounts, TaskCounts};
