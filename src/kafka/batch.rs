@@ -45,10 +45,18 @@ pub(super) enum Span {
     Error { slot: Option<usize>, error: KafkaError },
 }
 
-/// An assigned partition and the handle by which librdkafka names its topic in messages; 0 while none came.
+/// An assigned partition.
 pub(super) struct Slot {
     pub partition: TopicPartition,
+    /// How librdkafka names the topic in messages; 0 while none came.
     pub handle: usize,
+    pub resumed: bool,
+}
+
+impl Slot {
+    pub fn new(partition: &TopicPartition) -> Slot {
+        Slot { partition: partition.clone(), handle: 0, resumed: false }
+    }
 }
 
 impl<'c> Batch<'c> {

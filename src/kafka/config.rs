@@ -59,6 +59,8 @@ impl KafkaSettings {
                 ("session.timeout.ms", "30000"),
                 // Why: its default of a second costs two thirds of the throughput.
                 ("fetch.queue.backoff.ms", "5"),
+                // Why: a question to a broker waits behind a fetch that waits for records.
+                ("fetch.wait.max.ms", "100"),
                 // Why: one queue serves all partitions, so this bounds the worker's prefetch as a whole.
                 ("queued.max.messages.kbytes", "32768"),
                 ("queued.min.messages", "100000"),

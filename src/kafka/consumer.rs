@@ -1,12 +1,13 @@
 //! A worker's consumer: a member of the group whose partitions all end in one queue of its own.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_core::model::{EventTime, Offset, TopicPartition};
+use millstream_core::model::{EventTime, Offset, Recovery, TopicPartition};
 use rdkafka::client::NativeClient;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
@@ -22,8 +23,8 @@ use super::group::{self, GroupOffset};
 /// How long a seek may take, and how often it is tried again while a partition is still being started.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEK_RETRY: Duration = Duration::from_millis(2);
-/// How long waking the fetch threads may take.
-const WAKE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long waking a fetch thread may take: beyond the longest fetch, or giving up would cost the connection.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long giving partitions back, and then closing, may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_POLL: Duration = Duration::from_millis(2);
@@ -95,8 +96,8 @@ impl Consumer {
                 return Ok(Some(GroupEvent::Failed(error)));
             }
             Some(Err(error)) => match KafkaError::of_client(OPERATION, error) {
-                error if error.recovery() == millstream_core::model::Recovery::Invalid => return Err(error),
-                outage => tracing::debug!(%outage, "the group is not served at present"),
+                error if error.recovery() == Recovery::Invalid => return Err(error),
+                _outage => {}
             },
         }
         Ok(self.client().context().next())
@@ -112,45 +113,32 @@ impl Consumer {
         }
         self.client().incremental_assign(&offsets).map_err(|error| KafkaError::of_client("assign", error))?;
         drop(offsets);
+        self.assigned.retain(|slot| at.iter().all(|(partition, _)| slot.partition != *partition));
+        self.assigned.extend(at.iter().map(|(partition, _)| Slot::new(partition)));
         self.forget_handles();
-        for (partition, _) in at {
-            if self.slot(partition).is_none() {
-                self.assigned.push(Slot { partition: partition.clone(), handle: 0 });
-            }
-        }
         self.pause_all(at.iter().map(|(partition, _)| partition))?;
-        self.wake(at.first().map(|(partition, _)| partition));
+        self.wake();
         Ok(())
     }
 
     /// Goes on at `at`. What was fetched before is never given out.
     pub fn seek_and_resume(&mut self, partition: &TopicPartition, at: Offset) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + SEEK_TIMEOUT;
-        loop {
-            let mut list = TopicPartitionList::new();
-            group::add(&mut list, partition, ListOffset::Offset(at.0))?;
-            let sought = self
-                .client()
-                .seek_partitions(list, SEEK_TIMEOUT)
-                .map_err(|error| KafkaError::of_client("seek", error))?;
-            match ffi::entries(&sought).into_iter().next().and_then(|entry| entry.error) {
-                None => break,
-                // Why: assigning is not waited for, and a partition that has not started yet cannot seek.
-                Some(Code::State | Code::PreviousInProgress) if Instant::now() < deadline => {
-                    thread::sleep(SEEK_RETRY);
-                }
-                Some(code) => return Err(KafkaError::of_partition(partition, code, code.to_string())),
-            }
-        }
         let list = group::list([partition].into_iter())?;
         self.client().resume(&list).map_err(|error| KafkaError::of_client("resume", error))?;
         drop(list);
-        self.wake(Some(partition));
+        // Order: resume, then seek: what wakes a fetch thread that sleeps is a seek, though not one to 0.
+        self.seek(partition, at)?;
+        let others_fetch = self.assigned.iter().any(|slot| slot.resumed && slot.partition != *partition);
+        if at == Offset(0) && !others_fetch {
+            self.ask(partition);
+        }
+        self.set_resumed(partition, true);
         Ok(())
     }
 
     /// Gives out nothing of this partition until `seek_and_resume`.
     pub fn pause(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        self.set_resumed(partition, false);
         self.pause_all([partition].into_iter())
     }
 
@@ -163,7 +151,7 @@ impl Consumer {
             .incremental_unassign(&list)
             .map_err(|error| KafkaError::of_client("unassign", error))?;
         drop(list);
-        self.wake(self.assigned.first().map(|slot| &slot.partition));
+        self.wake();
         Ok(())
     }
 
@@ -214,6 +202,12 @@ impl Consumer {
         group::log_range(self.client(), partition, timeout)
     }
 
+    /// The end of a log as the last fetch told it; `None` before the first. Asks nobody.
+    pub fn known_end(&self, partition: &TopicPartition) -> Option<Offset> {
+        let topic = CString::new(&*partition.topic).ok()?;
+        ffi::known_end(self.native(), &topic, partition.partition.0).map(Offset)
+    }
+
     /// The first offset whose Kafka timestamp is not before `time` (in milliseconds, cut), or the last stable
     /// offset.
     pub fn offset_at(
@@ -247,10 +241,6 @@ impl Consumer {
         self.client().client().native_client()
     }
 
-    fn slot(&self, partition: &TopicPartition) -> Option<usize> {
-        self.assigned.iter().position(|slot| slot.partition == *partition)
-    }
-
     /// Invariant: after every change of the assignment; a topic's handle may have been freed, and used anew.
     fn forget_handles(&mut self) {
         for slot in &mut self.assigned {
@@ -266,31 +256,60 @@ impl Consumer {
         if queue.forward(self.native(), &topic, partition.partition.0) { Ok(()) } else { Err(unknown()) }
     }
 
+    fn seek(&self, partition: &TopicPartition, at: Offset) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + SEEK_TIMEOUT;
+        loop {
+            let mut list = TopicPartitionList::new();
+            group::add(&mut list, partition, ListOffset::Offset(at.0))?;
+            let sought = self
+                .client()
+                .seek_partitions(list, SEEK_TIMEOUT)
+                .map_err(|error| KafkaError::of_client("seek", error))?;
+            match ffi::entries(&sought).into_iter().next().and_then(|entry| entry.error) {
+                None => return Ok(()),
+                // Why: assigning is not waited for, and a partition that has not started yet cannot seek.
+                Some(Code::State | Code::PreviousInProgress) if Instant::now() < deadline => {
+                    thread::sleep(SEEK_RETRY);
+                }
+                Some(code) => return Err(KafkaError::of_partition(partition, code, code.to_string())),
+            }
+        }
+    }
+
     /// Order: the list is gone when this returns; one that still lives when the client is dropped hangs the drop.
     fn pause_all<'p>(&self, partitions: impl Iterator<Item = &'p TopicPartition>) -> Result<(), KafkaError> {
         let list = group::list(partitions)?;
         self.client().pause(&list).map_err(|error| KafkaError::of_client("pause", error))
     }
 
-    /// Why: a fetch thread that sleeps notices a changed assignment after up to a second; a question to its broker
-    /// wakes it. One partition of each leader is asked.
-    fn wake(&self, changed: Option<&TopicPartition>) {
-        let Some(changed) = changed else { return };
+    /// Why: every change of the assignment stops all fetching, and a fetch thread that sleeps notices its end after up
+    /// to a second; a question to its broker wakes it. One partition of each leader is asked.
+    fn wake(&self) {
         let mut leaders = Vec::new();
-        let mut asked = vec![changed.clone()];
-        if let Ok(metadata) = self.client().fetch_metadata(Some(&changed.topic), WAKE_TIMEOUT) {
-            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-                let tp = TopicPartition::new(changed.topic.clone(), partition.id());
-                if !leaders.contains(&partition.leader()) && self.slot(&tp).is_some() {
-                    leaders.push(partition.leader());
-                    asked.push(tp);
+        let topics: BTreeSet<_> = self.assigned.iter().map(|slot| &slot.partition.topic).collect();
+        for topic in topics {
+            let Ok(metadata) = self.client().fetch_metadata(Some(topic), WAKE_TIMEOUT) else { continue };
+            for led in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                let partition = TopicPartition::new(topic.clone(), led.id());
+                let here = self.assigned.iter().any(|slot| slot.partition == partition);
+                if !here || leaders.contains(&led.leader()) {
+                    continue;
                 }
+                leaders.push(led.leader());
+                self.ask(&partition);
             }
         }
-        for partition in asked.iter().skip(usize::from(!leaders.is_empty())) {
-            if let Err(error) = group::log_range(self.client(), partition, WAKE_TIMEOUT) {
-                tracing::debug!(%error, %partition, "a fetch thread was not woken");
-            }
+    }
+
+    fn ask(&self, partition: &TopicPartition) {
+        if let Err(error) = group::log_range(self.client(), partition, WAKE_TIMEOUT) {
+            tracing::debug!(%error, %partition, "a fetch thread was not woken");
+        }
+    }
+
+    fn set_resumed(&mut self, partition: &TopicPartition, resumed: bool) {
+        for slot in self.assigned.iter_mut().filter(|slot| slot.partition == *partition) {
+            slot.resumed = resumed;
         }
     }
 

@@ -20,8 +20,8 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::error::{KafkaError, Undelivered};
 use super::ffi;
 
-/// How often an outage that goes on is told.
-const OUTAGE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How often errors that go on are told.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What the group decided about this member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ impl Journal {
         self.broker_down.swap(false, Ordering::Relaxed)
     }
 
-    fn outage(&self, error: &ClientError, reason: &str) {
-        self.broker_down.store(true, Ordering::Relaxed);
+    /// Tells an error that goes on once a minute, and everything in between to who listens closely.
+    fn tell(&self, error: &ClientError, reason: &str) {
         let mut told = lock(&self.told);
-        if told.is_some_and(|at| at.elapsed() < OUTAGE_TOLD_EVERY) {
-            tracing::debug!(%error, reason, "kafka is still out of reach");
+        if told.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
+            tracing::debug!(%error, reason, "kafka still reports errors");
         } else {
             *told = Some(Instant::now());
-            tracing::warn!(%error, reason, "kafka is out of reach; retrying");
+            tracing::warn!(%error, reason, "kafka reports an error; the client goes on trying");
         }
     }
 }
@@ -72,16 +72,17 @@ impl ClientContext for Journal {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(
-                Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::Resolve
-                | Code::OperationTimedOut
-                | Code::TimedOutQueue,
-            ) => self.outage(&error, reason),
-            _ => tracing::debug!(%error, reason, "kafka client error"),
+        let down = [
+            Code::BrokerTransportFailure,
+            Code::AllBrokersDown,
+            Code::Resolve,
+            Code::OperationTimedOut,
+            Code::TimedOutQueue,
+        ];
+        if error.rdkafka_error_code().is_some_and(|code| down.contains(&code)) {
+            self.broker_down.store(true, Ordering::Relaxed);
         }
+        self.tell(&error, reason);
     }
 
     fn stats_raw(&self, _statistics: &[u8]) {}

@@ -494,3 +494,13 @@ unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), F
         Ok((id, i32::try_from(partitions).unwrap_or(i32::MAX)))
     }
 }
+
+/// The end of a log as the last fetch told it, without asking the broker: its high watermark.
+pub fn known_end(client: &NativeClient, topic: &CStr, partition: i32) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    // Safety: the client lives, the name ends in a zero byte, and both numbers outlive the call.
+    let answer = unsafe {
+        rd::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high)
+    };
+    (answer == Response::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}

@@ -1,1 +1,40 @@
-//! postgres
+//! PostgreSQL, the participant that decides.
+//!
+//! Owns one session per worker, the schema `millstream` with its migrations, the progress rows with their fence,
+//! result tables, partial sums and dead letters. Must never make anything of an epoch visible unless the progress
+//! rows of all its tasks matched (I4), and never report an indefinite COMMIT as a failure or as a success (I6).
+//! An `EpochCommit` comes in and a `CommitOutcome` goes out; recovery reads `ProgressRow`s. `target` -> `tls` ->
+//! `session` connect; `migrate` and `tables` prepare; `progress`, `results`, `partials` and `dead_letters` serve
+//! the epoch. Tested by `tests/it/postgres.rs` on a real server.
+
+mod columns;
+mod dead_letters;
+#[cfg(feature = "fault")]
+mod deliberate;
+mod error;
+mod migrate;
+mod partials;
+mod progress;
+mod results;
+mod session;
+mod tables;
+mod target;
+mod tls;
+
+pub use dead_letters::DeadLetter;
+#[cfg(feature = "fault")]
+pub use deliberate::Deliberate;
+pub use error::{OutputConflict, PostgresError, TableFault};
+pub use progress::{AggregateCounts, Backend, Owned, ProgressRow, TaskCommit, TaskCounts};
+pub use results::{AggregateDelta, CommitOutcome, EpochCommit, ResultDelta, Step};
+pub use session::Session;
+pub use tables::{ClusterIdentity, Ddl, ddl_sql};
+pub use target::Target;
+
+/// Key of the transaction-level advisory lock under which the schema and the ownership of outputs change.
+const SCHEMA_LOCK: i64 = 0x006d_696c_6c73_7472;
+
+/// An SQL identifier in quotes.
+fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}

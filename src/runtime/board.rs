@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use millstream_core::commit::Refusal;
-use millstream_core::engine::TaskCounts;
 use millstream_core::model::{EventTime, Offset, OwnerEpoch, TopicPartition};
 
 /// The worker writes, everybody else reads; nobody waits for long.
@@ -41,7 +40,6 @@ pub struct TaskReport {
     pub high: Option<Offset>,
     pub owner_epoch: OwnerEpoch,
     pub watermark: Option<EventTime>,
-    pub counts: TaskCounts,
 }
 
 /// Where a task stands in its life.
@@ -85,6 +83,26 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TaskReport {
+    /// Records between P and the end of the log, where that is known.
+    pub fn lag(&self) -> Option<i64> {
+        self.high.map(|high| (high.0 - self.next.0).max(0))
+    }
+
+    /// A task that does not run.
+    pub fn idle(stage: Stage) -> TaskReport {
+        TaskReport {
+            stage,
+            next: Offset(0),
+            outputs: Offset(0),
+            state: Offset(0),
+            high: None,
+            owner_epoch: OwnerEpoch(0),
+            watermark: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use millstream_core::model::{Offset, Recovery, TopicPartition};
 
 use crate::clock::Clock;
-use crate::kafka::{Consumer, GroupEvent, GroupOffset, KafkaSettings, Producer};
+use crate::kafka::{Consumer, GroupEvent, GroupOffset, KafkaError, KafkaSettings, Producer};
 use crate::postgres::{ProgressRow, Session, Target};
 
 use super::{Board, Halt, RuntimeError, StopFlag};
@@ -61,7 +61,7 @@ impl Links {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|e| crate::state::StateError::io("start the worker's runtime", &e))?;
+            .map_err(|e| KafkaError::Config { detail: format!("no event loop for the worker: {e}") })?;
         let consumer = Consumer::open(&settings.kafka)?;
         Ok(Links {
             consumer,
@@ -85,7 +85,7 @@ impl Links {
                     Ok(()) => Ok(producer),
                     Err(error) => {
                         producer.discard();
-                        Err(error.into())
+                        Err(error)
                     }
                 }
             })?;
@@ -101,6 +101,11 @@ impl Links {
         }
     }
 
+    /// Whether a request of the last transaction may still be on its way.
+    pub fn producer_in_doubt(&self) -> bool {
+        self.producer.as_ref().is_some_and(Producer::in_doubt)
+    }
+
     /// The database session; connected first if there is none that works.
     pub fn session(&mut self) -> Result<&mut Session, Halt> {
         if self.session.as_ref().is_none_or(Session::is_broken) {
@@ -108,7 +113,7 @@ impl Links {
             let session = self.retry(|links| {
                 let name = format!("millstream {}", links.settings.kafka.identity());
                 let connecting = Session::connect(&links.settings.postgres, &name);
-                Ok(links.runtime.block_on(connecting)?)
+                links.runtime.block_on(connecting)
             })?;
             self.session = Some(session);
         }
@@ -139,11 +144,11 @@ impl Links {
         if !self.settings.kafka_outputs {
             return Ok(Vec::new());
         }
-        self.retry(|links| Ok(links.consumer.stable_offsets(tasks, ASK_TIMEOUT)?))
+        self.retry(|links| links.consumer.stable_offsets(tasks, ASK_TIMEOUT))
     }
 
     pub fn log_range(&mut self, task: &TopicPartition) -> Result<(Offset, Offset), Halt> {
-        self.retry(|links| Ok(links.consumer.log_range(task, ASK_TIMEOUT)?))
+        self.retry(|links| links.consumer.log_range(task, ASK_TIMEOUT))
     }
 
     pub fn application(&self) -> &str {

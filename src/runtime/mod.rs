@@ -20,7 +20,7 @@ mod worker;
 
 pub use board::{Board, BoardState, Stage, TaskReport};
 pub use error::{Halt, RuntimeError};
-pub use links::LinkSettings;
+pub use links::{LinkSettings, Links};
 pub use prepare::{Prepared, SourceTopic, prepare};
 pub use stop::StopFlag;
 pub use worker::{Finished, Worker, WorkerOptions};

@@ -7,9 +7,9 @@ use millstream_core::commit::{Refusal, RefusalCode};
 use millstream_core::pipeline::{Plan, Source};
 
 use crate::kafka::{Admin, KafkaError, KafkaSettings, TopicDescription};
-use crate::postgres::{ClusterIdentity, Ddl, PostgresError};
+use crate::postgres::{ClusterIdentity, Ddl};
 
-use super::links::{ASK_TIMEOUT, Interruption, Links};
+use super::links::{ASK_TIMEOUT, Links};
 use super::{Halt, RuntimeError};
 
 /// What the cluster said at the start.

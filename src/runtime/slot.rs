@@ -35,7 +35,9 @@ pub struct Running {
     pub outputs_hash: Option<RollingHash>,
     /// Of the last epoch that PostgreSQL holds.
     pub epoch: Epoch,
-    /// The end of the log when it was last asked for.
+    /// The end of the log when the task was taken.
+    pub end: Offset,
+    /// The end of the log as it was last seen.
     pub high: Offset,
     /// R, as written.
     pub state: Offset,
@@ -91,6 +93,18 @@ impl Running {
     /// Everything that is read now is new to every participant.
     pub fn is_live(&self) -> bool {
         self.task.next() >= self.start.rows_from
+    }
+
+    /// Records read again since the last cut.
+    pub fn replayed(&self) -> usize {
+        let from = self.state.max(self.start.state_from);
+        let behind = self.task.next() <= self.start.outputs_from && self.task.is_dirty();
+        if behind { usize::try_from(self.task.next().0 - from.0).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether everything up to the end of the log, as it was when the task was taken, is processed.
+    pub fn is_at_end(&self) -> bool {
+        self.is_live() && self.task.next() >= self.end
     }
 
     /// Epochs are cut exactly at K and at P: a part before it and a part after it mean different things.

@@ -188,6 +188,7 @@ impl Taker<'_> {
             epoch: row.epoch,
             taken: row,
             outputs_hash,
+            end: found.high,
             high: found.high,
             state: start.state_from,
             verify,
@@ -215,7 +216,7 @@ fn fence(links: &mut Links, tp: &TopicPartition) -> Result<Option<ProgressRow>, 
 fn commit_start(links: &mut Links, offset: &CommittedOffset, owned: &Owned) -> Result<(), Halt> {
     let parts = links.parts()?;
     let producer = parts.producer.expect("kafka outputs have a producer");
-    let send = || -> Result<(), RuntimeError> {
+    let mut send = || -> Result<(), RuntimeError> {
         producer.begin()?;
         let group = parts.consumer.group_metadata()?;
         producer.send_offsets(std::slice::from_ref(offset), &group, COMMIT_TIMEOUT)?;

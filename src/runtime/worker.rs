@@ -248,10 +248,10 @@ impl Worker {
                     }
                 }
                 BatchItem::Error { partition: Some(tp), error } => {
-                    troubles.push((tp.clone(), Unread::Kafka(error)));
+                    troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error)),
+                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
@@ -325,7 +325,7 @@ impl Worker {
             let Some(running) = slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut()) else {
                 continue;
             };
-            let high = self.links.consumer.cached_high(tp);
+            let high = self.links.consumer.known_end(tp);
             running.high = high.unwrap_or(running.high).max(running.task.next());
             shares.push(Share {
                 tp: tp.clone(),
@@ -465,7 +465,7 @@ impl Worker {
             if running.is_live() && !running.task.is_dirty() && !running.settled {
                 let task =
                     Owned { tp: tp.clone(), owner_epoch: running.task.owner_epoch(), next: running.task.next() };
-                if self.links.consumer.cached_high(tp).is_some_and(|high| running.task.next() >= high) {
+                if self.links.consumer.known_end(tp).is_some_and(|high| running.task.next() >= high) {
                     at_end.push(task.clone());
                 }
                 owned.push(task);
@@ -570,7 +570,7 @@ impl TaskReport {
                 Slot::Waiting { reason, .. } => Stage::Taking(reason.clone()),
                 Slot::Running(_) => Stage::Running,
             };
-            return TaskReport { stage, ..TaskReport::default() };
+            return TaskReport::idle(stage);
         };
         TaskReport {
             stage: if running.is_live() { Stage::Running } else { Stage::Replaying },

@@ -24,6 +24,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use millstream_core::engine::StoreError;
 use millstream_core::model::Recovery;
 
 pub use dir::StateDir;
@@ -36,11 +37,11 @@ pub enum StateError {
     InUse { dir: PathBuf },
     #[error("state directory {}: {detail}; it was not written by this version, which changes nothing in it", dir.display())]
     Foreign { dir: PathBuf, detail: String },
-    #[error("local state {} is corrupt: {detail}; remove that path: {}", path.display(), remedy(path))]
+    #[error("local state is corrupt: {}", damage(path, detail))]
     Corrupt { path: PathBuf, detail: String },
-    #[error("no space left for local state {}; free some: the work goes on where it stopped", path.display())]
+    #[error("local state: {}", shortage(path))]
     DiskFull { path: PathBuf },
-    #[error("local state {}: {detail}", path.display())]
+    #[error("local state: {}: {detail}", path.display())]
     Io { path: PathBuf, detail: String },
 }
 
@@ -62,11 +63,27 @@ impl StateError {
     }
 }
 
-/// What happens once a person has removed a corrupt path.
-fn remedy(path: &Path) -> &'static str {
-    if path.ends_with(dir::INSTANCE_FILE) {
+/// As a store's error: one text for the same condition, whenever it shows.
+impl From<StateError> for StoreError {
+    fn from(error: StateError) -> StoreError {
+        match error {
+            StateError::Corrupt { path, detail } => StoreError::Corrupt(damage(&path, &detail)),
+            StateError::DiskFull { path } => StoreError::Io(shortage(&path)),
+            StateError::Io { path, detail } => StoreError::Io(format!("{}: {detail}", path.display())),
+            other => StoreError::Io(other.to_string()),
+        }
+    }
+}
+
+fn damage(path: &Path, detail: &str) -> String {
+    let remedy = if path.ends_with(dir::INSTANCE_FILE) {
         "the instance takes a new identity at its next start"
     } else {
         "the task replays its input at its next start"
-    }
+    };
+    format!("{}: {detail}; remove that path: {remedy}", path.display())
+}
+
+fn shortage(path: &Path) -> String {
+    format!("no space left at {}; free some: the work goes on where it stopped", path.display())
 }

@@ -58,10 +58,7 @@ impl TaskStore {
     }
 
     fn error(&self, error: &rocksdb::Error) -> StoreError {
-        match classify(&self.path, error) {
-            fault @ StateError::Corrupt { .. } => StoreError::Corrupt(fault.to_string()),
-            fault => StoreError::Io(fault.to_string()),
-        }
+        classify(&self.path, error).into()
     }
 }
 

@@ -45,13 +45,14 @@ impl RecordDecoder {
     /// Decodes `value` into `row`, one value per declared field in the file's order. Text is borrowed from `value`
     /// unless its spelling there is not the canonical one. A dead record leaves `row` empty.
     ///
-    /// Order: NULL_VALUE, TOO_LARGE, NOT_UTF8, NOT_JSON, then field by field; the first reason that applies counts.
+    /// The first reason that applies counts: NULL_VALUE, TOO_LARGE, NOT_UTF8, NOT_JSON, then field by field.
     pub fn decode<'a>(&self, value: Option<&'a [u8]>, row: &mut Row<'a>) -> Result<Decoded<'a>, Dead> {
         row.clear();
         let text = self.text_of(value)?;
-        row.resize(self.fields.len(), Value::Null);
+        row.resize_with(self.fields.len(), || Value::Null);
         let decoded = self.locate(text, row).and_then(|decoded| {
-            self.convert(row)?;
+            let mut fields = self.fields.iter().zip(row.iter_mut());
+            fields.try_for_each(|(field, value)| field.read(value))?;
             Ok(decoded)
         });
         if decoded.is_err() {
@@ -107,18 +108,6 @@ impl RecordDecoder {
                 row[field] = Value::Text(Cow::Borrowed(&text[member.value]));
             }
         }
-    }
-
-    /// Replaces the JSON in `row` by what it means.
-    fn convert(&self, row: &mut [Value<'_>]) -> Result<(), Dead> {
-        for (field, value) in self.fields.iter().zip(row) {
-            let json = match value {
-                Value::Text(Cow::Borrowed(json)) => Some(*json),
-                _ => None,
-            };
-            *value = field.read(json)?;
-        }
-        Ok(())
     }
 }
 

@@ -61,14 +61,24 @@ impl FieldReader {
         FieldReader { name: field.name.clone(), kind, required: field.required }
     }
 
-    /// `json` is the value as it stands in a record that was scanned; `None` where the field is absent.
+    /// Replaces `value`, which is the JSON text of the field in a record that was scanned or null where the field is
+    /// absent, by what it means.
+    ///
+    /// Why: in place, because handing values back costs more than reading them.
     #[inline]
-    pub(super) fn read<'a>(&self, json: Option<&'a str>) -> Result<Value<'a>, Dead> {
+    pub(super) fn read(&self, value: &mut Value<'_>) -> Result<(), Dead> {
+        let json = match value {
+            Value::Text(Cow::Borrowed(json)) => Some(*json),
+            _ => None,
+        };
         match json {
-            None | Some("null") if self.required => Err(self.missing(json.is_some())),
-            None | Some("null") => Ok(Value::Null),
-            Some(json) => read_present(self.kind, json).map_err(|refusal| self.dead(refusal, json)),
+            None | Some("null") if self.required => return Err(self.missing(json.is_some())),
+            None | Some("null") => *value = Value::Null,
+            Some(json) => {
+                read_present(self.kind, json, value).map_err(|refusal| self.dead(refusal, json))?;
+            }
         }
+        Ok(())
     }
 
     #[cold]
@@ -91,23 +101,26 @@ impl FieldReader {
 }
 
 #[inline]
-fn read_present(kind: Kind, json: &str) -> Result<Value<'_>, Refusal> {
+fn read_present<'a>(kind: Kind, json: &'a str, value: &mut Value<'a>) -> Result<(), Refusal> {
     match kind {
-        Kind::Text => text(json).map(Value::Text),
-        Kind::Timestamp => timestamp(json).map(Value::Timestamp),
-        Kind::Bigint => integer(json, "an integer").map(Value::Bigint),
-        Kind::Double => double(json).map(Value::Double),
-        Kind::Boolean => match json {
-            "true" => Ok(Value::Boolean(true)),
-            "false" => Ok(Value::Boolean(false)),
-            _ => Err(wrong_type("true or false")),
-        },
-        Kind::TimestampMillis => time(from_millis(integer(json, "an integer of milliseconds")?)),
-        Kind::TimestampSeconds => time(from_seconds(integer(json, "an integer of seconds")?)),
-        Kind::Uuid => canonical(json, uuid::canonical, "a uuid"),
-        Kind::Inet => canonical(json, inet::canonical, "an address or address/prefix"),
-        Kind::Json => verbatim(json),
+        Kind::Text => *value = Value::Text(text(json)?),
+        Kind::Timestamp => *value = Value::Timestamp(timestamp(json)?),
+        Kind::Bigint => *value = Value::Bigint(integer(json, "an integer")?),
+        Kind::Double => *value = Value::Double(double(json)?),
+        Kind::Boolean => *value = Value::Boolean(boolean(json)?),
+        Kind::TimestampMillis => {
+            let ms = integer(json, "an integer of milliseconds")?;
+            *value = Value::Timestamp(from_millis(ms).map_err(refused_time)?);
+        }
+        Kind::TimestampSeconds => {
+            let s = integer(json, "an integer of seconds")?;
+            *value = Value::Timestamp(from_seconds(s).map_err(refused_time)?);
+        }
+        Kind::Uuid => *value = Value::Text(canonical(json, uuid::canonical, "a uuid")?),
+        Kind::Inet => *value = Value::Text(canonical(json, inet::canonical, "an address or address/prefix")?),
+        Kind::Json => *value = Value::Text(Cow::Borrowed(verbatim(json)?)),
     }
+    Ok(())
 }
 
 fn wrong_type(expected: &'static str) -> Refusal {
@@ -137,10 +150,6 @@ fn timestamp(json: &str) -> Result<EventTime, Refusal> {
     parse_timestamp(&string(json, "a timestamp as text")?).map_err(refused_time)
 }
 
-fn time(at: Result<EventTime, TimestampError>) -> Result<Value<'static>, Refusal> {
-    at.map(Value::Timestamp).map_err(refused_time)
-}
-
 fn refused_time(error: TimestampError) -> Refusal {
     match error {
         TimestampError::Malformed => {
@@ -158,6 +167,14 @@ fn integer(json: &str, expected: &'static str) -> Result<i64, Refusal> {
     json.parse().map_err(|_| Refusal(DeadReason::OutOfRange, "an integer of 64 bits"))
 }
 
+fn boolean(json: &str) -> Result<bool, Refusal> {
+    match json {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong_type("true or false")),
+    }
+}
+
 fn double(json: &str) -> Result<f64, Refusal> {
     if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Err(wrong_type("a number"));
@@ -173,11 +190,11 @@ fn canonical<'a>(
     json: &'a str,
     canonical: impl FnOnce(Cow<'a, str>) -> Option<Cow<'a, str>>,
     expected: &'static str,
-) -> Result<Value<'a>, Refusal> {
-    canonical(string(json, expected)?).map(Value::Text).ok_or(wrong_type(expected))
+) -> Result<Cow<'a, str>, Refusal> {
+    canonical(string(json, expected)?).ok_or(wrong_type(expected))
 }
 
-fn verbatim(json: &str) -> Result<Value<'_>, Refusal> {
+fn verbatim(json: &str) -> Result<&str, Refusal> {
     let escapes = escapes_in(json);
     if escapes.lone_surrogate {
         return Err(wrong_type("json without half a surrogate pair"));
@@ -185,7 +202,7 @@ fn verbatim(json: &str) -> Result<Value<'_>, Refusal> {
     if escapes.nul {
         return Err(Refusal(DeadReason::NulCharacter, "json without U+0000"));
     }
-    Ok(Value::Text(Cow::Borrowed(json)))
+    Ok(json)
 }
 
 /// At most `most` characters of `text`.

@@ -49,6 +49,7 @@ impl Names {
     }
 
     /// `key` as it stands between its quotes, possibly with escapes.
+    #[inline]
     pub(super) fn find(&self, key: &str, escaped: bool) -> Option<&Name> {
         if escaped {
             return self.find_plain(&unescape(key)?);
@@ -59,10 +60,27 @@ impl Names {
     #[inline]
     fn find_plain(&self, key: &str) -> Option<&Name> {
         let bucket = bucket(key.len());
-        self.entries[self.starts[bucket]..self.starts[bucket + 1]].iter().find(|name| *name.text == *key)
+        self.entries[self.starts[bucket]..self.starts[bucket + 1]].iter().find(|name| same(&name.text, key))
     }
 }
 
+/// Why: the call behind `==` costs as much as the rest of a lookup; names are short.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_last), Some(b_last)) => {
+            let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+            a_last == b_last && a_words.iter().zip(b_words).all(|(a, b)| a == b)
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
+    }
+}
+
+#[inline]
 fn bucket(length: usize) -> usize {
     length.min(LENGTHS - 1)
 }
@@ -96,5 +114,18 @@ mod tests {
             assert_eq!(find(key), expected, "{key}");
         }
         assert_eq!(find(&"x".repeat(99)), None);
+    }
+
+    #[test]
+    fn sameness_is_that_of_every_byte() {
+        for length in 0..40 {
+            let name = "n".repeat(length);
+            assert!(same(&name, &name.clone()));
+            assert!(!same(&name, &"n".repeat(length + 1)));
+            for at in 0..length {
+                let other = format!("{}x{}", &name[..at], &name[at + 1..]);
+                assert!(!same(&name, &other), "{other}");
+            }
+        }
     }
 }

@@ -70,6 +70,33 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Result<usize, usize> {
     Ok(end)
 }
 
+/// Index of the next quote, backslash or control character from `at` on, or the length where there is none.
+#[inline]
+pub(super) fn next_special(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        at += 1;
+    }
+    at
+}
+
+/// The top bit of each byte that is a quote, a backslash or a control character; bits above the lowest one set may
+/// be wrong (Mycroft's zero-in-word test).
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES * 0x80;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (equal(b'"') | equal(b'\\') | below(word, 0x20)) & TOPS
+}
+
 struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -176,14 +203,14 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Result<(), NotJson> {
         self.take(b'"', "expected '\"'")?;
         loop {
+            self.at = next_special(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
                 }
                 Some(b'\\') => self.escape()?,
-                Some(0..0x20) => return Err(self.fault("expected control characters to be escaped")),
-                Some(_) => self.at += 1,
+                Some(_) => return Err(self.fault("expected control characters to be escaped")),
                 None => return Err(self.fault("expected the end of a string")),
             }
         }
@@ -223,5 +250,25 @@ impl<'a> Scanner<'a> {
         }
         self.at += word.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_stands() {
+        for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+            for plain in [b' ', b'a', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+                for length in 0..20 {
+                    let mut bytes = vec![plain; length];
+                    assert_eq!(next_special(&bytes, 0), length);
+                    bytes.push(special);
+                    bytes.extend([plain, special, b'"', plain, plain, plain, plain, plain, plain]);
+                    assert_eq!(next_special(&bytes, 0), length, "{special} after {length} times {plain}");
+                }
+            }
+        }
     }
 }

@@ -174,11 +174,6 @@ impl Windows {
             }
         }
     }
-
-    /// Bytes in memory, about.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 impl AggregateWindows {

@@ -15,7 +15,8 @@ pub struct Plan {
     pub commit_interval: Span,
     pub connections: Connections,
     pub sources: Vec<Source>,
-    /// The dead-letter table in schema `millstream`, where the file asks for one.
+    /// The dead-letter table in schema `millstream`: as the file says, `dead_letters` where it names neither table
+    /// nor topic, none where it names a topic only.
     pub dead_letter_table: Option<String>,
     pub aggregates: Vec<Aggregate>,
     pub records: Vec<RecordOutput>,

@@ -40,12 +40,12 @@ fn listing(readme: &str) -> Option<BTreeSet<String>> {
         lines
             .filter_map(|line| line.split_once('/'))
             .map(|(name, _)| name.to_string())
-            .filter(is_plain)
+            .filter(|name| is_plain(name))
             .collect(),
     )
 }
 
-fn is_plain(name: &String) -> bool {
+fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 

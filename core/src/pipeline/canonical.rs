@@ -1,0 +1,152 @@
+//! The canonical text of a plan's semantic part, and its hash.
+//!
+//! What stands in here is the identity of the results: a change of it is a new pipeline version. Left out are
+//! connections, `commit_interval`, tests and the name; and of a source what changes no value: `create`, `start`
+//! (resolved once and recorded), `keyed_by` (a promise) and `idle_after` (only for readers).
+//!
+//! | line | fields |
+//! |---|---|
+//! | `millstream plan 1` | the version of this format |
+//! | `source` | name topic event_time delay max_future max_record_bytes dead-letter topic, late topic |
+//! | `field` | name type encoding required |
+//! | `check` | name on_fail expression |
+//! | `dead_letters` | table |
+//! | `aggregate` | name source window size lateness condition |
+//! | `by` | column expression |
+//! | `select` | column function type argument filter |
+//! | `table` | name, key columns |
+//! | `records` | name source topic key timestamp |
+//! | `set` | field expression |
+//!
+//! Texts are JSON strings, absent ones `null`, spans are microseconds; one space between fields.
+
+use std::fmt::Write;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::plan::{Aggregate, Plan, RecordOutput, SetValue, Source, Window};
+use crate::expr::Expr;
+
+/// xxh3-64 of the canonical text.
+pub(super) fn hash(plan: &Plan) -> u64 {
+    xxh3_64(canonical(plan).as_bytes())
+}
+
+/// The canonical text: one line a thing, in the file's order.
+pub(super) fn canonical(plan: &Plan) -> String {
+    let mut lines = Lines { text: "millstream plan 1\n".to_owned() };
+    for source in &plan.sources {
+        lines.source(source);
+    }
+    lines.line(&["dead_letters", &optional(plan.dead_letter_table.as_deref())]);
+    for aggregate in &plan.aggregates {
+        lines.aggregate(aggregate, &plan.sources[aggregate.source.0].name);
+    }
+    for output in &plan.records {
+        lines.records(output, &plan.sources[output.source.0]);
+    }
+    lines.text
+}
+
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn line(&mut self, fields: &[&str]) {
+        self.text.push_str(&fields.join(" "));
+        self.text.push('\n');
+    }
+
+    fn source(&mut self, source: &Source) {
+        self.line(&[
+            "source",
+            &quoted(&source.name),
+            &quoted(&source.topic),
+            &quoted(&source.fields[source.event_time.0].name),
+            &source.watermark.delay.0.to_string(),
+            &source.watermark.max_future.0.to_string(),
+            &source.max_record_bytes.to_string(),
+            &optional(source.dead_letter_topic.as_deref()),
+            &optional(source.late_topic.as_deref()),
+        ]);
+        for field in &source.fields {
+            let (data_type, encoding) = (field.data_type.to_string(), word(&field.encoding));
+            self.line(&["field", &quoted(&field.name), &data_type, &encoding, &field.required.to_string()]);
+        }
+        for check in &source.checks {
+            self.line(&[
+                "check",
+                &quoted(&check.name),
+                &word(&check.on_fail),
+                &quoted(&check.expect.canonical()),
+            ]);
+        }
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate, source: &str) {
+        let Window::Tumbling { size } = aggregate.window;
+        self.line(&[
+            "aggregate",
+            &quoted(&aggregate.name),
+            &quoted(source),
+            "tumbling",
+            &size.0.to_string(),
+            &aggregate.allowed_lateness.0.to_string(),
+            &expression(aggregate.condition.as_ref()),
+        ]);
+        for group in &aggregate.by {
+            self.line(&["by", &quoted(&group.name), &quoted(&group.expr.canonical())]);
+        }
+        for selected in &aggregate.select {
+            self.line(&[
+                "select",
+                &quoted(&selected.name),
+                &word(&selected.function),
+                &selected.data_type.to_string(),
+                &expression(selected.argument.as_ref()),
+                &expression(selected.filter.as_ref()),
+            ]);
+        }
+        let mut table = format!("table {}", quoted(&aggregate.table.name));
+        for column in &aggregate.table.key {
+            let _ = write!(table, " {}", quoted(column));
+        }
+        self.line(&[&table]);
+    }
+
+    fn records(&mut self, output: &RecordOutput, source: &Source) {
+        self.line(&[
+            "records",
+            &quoted(&output.name),
+            &quoted(&source.name),
+            &quoted(&output.topic),
+            &optional(output.key.map(|id| &*source.fields[id.0].name)),
+            &word(&output.timestamp),
+        ]);
+        for (name, value) in &output.set {
+            let value = match value {
+                SetValue::CommitTime => "commit_time".to_owned(),
+                SetValue::Expr(expr) => quoted(&expr.canonical()),
+            };
+            self.line(&["set", &quoted(name), &value]);
+        }
+    }
+}
+
+/// The name of a variant without fields, in lower case.
+fn word(variant: &impl std::fmt::Debug) -> String {
+    format!("{variant:?}").to_lowercase()
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn optional(text: Option<&str>) -> String {
+    text.map_or_else(|| "null".to_owned(), quoted)
+}
+
+fn expression(expr: Option<&Expr>) -> String {
+    optional(expr.map(Expr::canonical).as_deref())
+}

@@ -1,0 +1,431 @@
+//! The one table of keys: what a file may say, of which shape, and what it means.
+//!
+//! `check` opens every map through its block here and `schema` prints the same blocks, so the two cannot drift.
+//!
+//! | block | keys in the file |
+//! |---|---|
+//! | `FILE` | `version name commit_interval connections sources bad_data late aggregates records tests` |
+//! | `CONNECTIONS` | `kafka postgres` |
+//! | `SOURCE` | `topic fields event_time watermark keyed_by start checks max_record_bytes` |
+//! | `AGGREGATE` | `from where window by select to allowed_lateness` |
+//! | `RECORDS` | `from set to` |
+//! | `TEST` | `name given expect` |
+
+use super::names::Name;
+
+/// A map whose keys are fixed.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Of its definition in the schema.
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    /// Keys of the language that this version does not know how to run, with what to do instead.
+    pub later: &'static [Later],
+}
+
+#[derive(Debug)]
+pub(super) struct Key {
+    pub name: &'static str,
+    pub shape: Shape,
+    pub required: bool,
+    pub doc: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct Later {
+    pub name: &'static str,
+    /// What the key belongs to: one problem each, however many of its keys stand there.
+    pub feature: &'static str,
+    pub hint: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Text that is a name of this kind.
+    Text(Name),
+    /// Any text.
+    AnyText,
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// One of these, or a timestamp.
+    WordOrTime(&'static [&'static str]),
+    /// A whole number and one of `ms s m h d`.
+    Duration,
+    /// A whole number of bytes and one of `B KiB MiB GiB`.
+    Size,
+    /// A whole number within these bounds.
+    Integer(i64, i64),
+    /// A type, with `!` where the field is required.
+    FieldType,
+    /// An SQL expression.
+    Expression,
+    /// Text, number or boolean.
+    Setting,
+    /// Text, number, boolean or null.
+    Value,
+    /// A map of anything, written as a JSON object; `repeat` says how often.
+    Event,
+    Block(&'static Block),
+    /// A map whose keys are chosen by the writer.
+    Named(Name, &'static Shape),
+    List(&'static Shape),
+    OneOf(&'static [Shape]),
+}
+
+const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: true, doc }
+}
+
+const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: false, doc }
+}
+
+const fn later(name: &'static str, feature: &'static str, hint: &'static str) -> Later {
+    Later { name, feature, hint }
+}
+
+/// The words of `start`, `on_fail` and `timestamp`; the first is the default.
+pub(super) const STARTS: &[&str] = &["earliest", "latest"];
+pub(super) const ON_FAIL: &[&str] = &["dead_letter", "count"];
+pub(super) const TIMESTAMPS: &[&str] = &["produced", "input"];
+/// Bounds, both inclusive.
+pub(super) const PARTITIONS: (i64, i64) = (1, 10_000);
+pub(super) const ROWS: (i64, i64) = (0, 10_000_000);
+pub(super) const REPEATS: (i64, i64) = (1, 1_000_000);
+
+pub(super) static FILE: Block = Block {
+    name: "pipeline",
+    doc: "A millstream pipeline: sources, aggregates and record outputs.",
+    keys: &[
+        must("version", Shape::Integer(1, 1), "Version of the file format: 1."),
+        must(
+            "name",
+            Shape::Text(Name::Application),
+            "Names the consumer group, transactional ids, progress rows and the state directory.",
+        ),
+        may(
+            "commit_interval",
+            Shape::Duration,
+            "How often results become visible while live, 10ms to 60s. Default 100ms.",
+        ),
+        must("connections", Shape::Block(&CONNECTIONS), "Where Kafka and PostgreSQL are."),
+        must("sources", Shape::Named(Name::Plain, &Shape::Block(&SOURCE)), "Input topics, by name."),
+        may("bad_data", Shape::Block(&BAD_DATA), "Where dead letters go. Default: the table dead_letters."),
+        may("late", Shape::Block(&LATE), "What happens to late records."),
+        may(
+            "aggregates",
+            Shape::Named(Name::Identifier, &Shape::Block(&AGGREGATE)),
+            "Windowed result tables, by name. The name is the identity of the state.",
+        ),
+        may(
+            "records",
+            Shape::Named(Name::Plain, &Shape::Block(&RECORDS)),
+            "Outputs of every accepted record, by name.",
+        ),
+        may("tests", Shape::List(&Shape::Block(&TEST)), "Cases that `millstream test` runs without servers."),
+    ],
+    later: &[],
+};
+
+pub(super) static CONNECTIONS: Block = Block {
+    name: "connections",
+    doc: "Where Kafka and PostgreSQL are.",
+    keys: &[
+        must(
+            "kafka",
+            Shape::Named(Name::Setting, &Shape::Setting),
+            "Any librdkafka setting but those millstream owns; bootstrap.servers is required.",
+        ),
+        may("postgres", Shape::Block(&POSTGRES), "PostgreSQL; by default PG* or DB_* of the environment."),
+    ],
+    later: &[
+        later("lake", "a lake", "outputs are PostgreSQL tables and Kafka topics"),
+        later("checkpoints", "checkpoints", "state is rebuilt from the input topics"),
+    ],
+};
+
+pub(super) static POSTGRES: Block = Block {
+    name: "postgres",
+    doc: "The PostgreSQL server that holds results and progress.",
+    keys: &[may(
+        "url",
+        Shape::AnyText,
+        "postgres://user:password@host:port/database. Empty: PG* or DB_HOST DB_PORT DB_USER DB_PASSWORD DB_NAME.",
+    )],
+    later: &[],
+};
+
+pub(super) static SOURCE: Block = Block {
+    name: "source",
+    doc: "An input topic of JSON objects.",
+    keys: &[
+        must(
+            "topic",
+            Shape::OneOf(&[Shape::Text(Name::Topic), Shape::Block(&TOPIC)]),
+            "The topic, or its name and how to create it where it is missing.",
+        ),
+        must(
+            "fields",
+            Shape::Named(Name::Field, &Shape::FieldType),
+            "Declared fields and their types; `!` means present and not null. Others pass through untouched.",
+        ),
+        must("event_time", Shape::Text(Name::Field), "The field with the event time: a timestamp with `!`."),
+        may("watermark", Shape::Block(&WATERMARK), "How far event time has come."),
+        may("keyed_by", Shape::Text(Name::Field), "A promise: the topic is partitioned by this field."),
+        may(
+            "start",
+            Shape::WordOrTime(STARTS),
+            "Where partitions never seen before begin: earliest (default), latest or a time.",
+        ),
+        may("checks", Shape::List(&Shape::Block(&CHECK)), "Conditions on every record."),
+        may("max_record_bytes", Shape::Size, "Larger values are dead letters. Default 1MiB."),
+    ],
+    later: &[
+        later("dedup", "deduplication", "every record is counted"),
+        later("repartition_by", "repartitioning", "key the topic by that field at its producer"),
+    ],
+};
+
+pub(super) static TOPIC: Block = Block {
+    name: "topic",
+    doc: "A topic and how to create it.",
+    keys: &[
+        must("name", Shape::Text(Name::Topic), "The topic's name."),
+        may("create", Shape::Block(&CREATE), "Create it where it is missing."),
+    ],
+    later: &[],
+};
+
+pub(super) static CREATE: Block = Block {
+    name: "create",
+    doc: "How to create a missing topic.",
+    keys: &[must("partitions", Shape::Integer(PARTITIONS.0, PARTITIONS.1), "How many partitions it gets.")],
+    later: &[],
+};
+
+pub(super) static WATERMARK: Block = Block {
+    name: "watermark",
+    doc: "The watermark of a partition is its largest event time less the delay.",
+    keys: &[
+        may("delay", Shape::Duration, "How far records may be out of order without being late. Default 0s."),
+        may(
+            "max_future",
+            Shape::Duration,
+            "Event times this far after the Kafka timestamp are dead letters. Default 5m.",
+        ),
+        may(
+            "idle_after",
+            Shape::Duration,
+            "A quiet partition holds finality back no longer than this. Default 30s.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static CHECK: Block = Block {
+    name: "check",
+    doc: "A condition on every record.",
+    keys: &[
+        must("name", Shape::Text(Name::Identifier), "Appears in the reason CHECK_FAILED:<name>."),
+        must("expect", Shape::Expression, "A condition. False fails the check; null passes."),
+        may("on_fail", Shape::Word(ON_FAIL), "Make the record a dead letter (default), or only count it."),
+    ],
+    later: &[],
+};
+
+pub(super) static BAD_DATA: Block = Block {
+    name: "bad_data",
+    doc: "Where dead letters go.",
+    keys: &[
+        may(
+            "topic",
+            Shape::Text(Name::TopicOfSource),
+            "A Kafka topic; {source} stands for the source's name.",
+        ),
+        may("table", Shape::Text(Name::Identifier), "A table in the PostgreSQL schema millstream."),
+    ],
+    later: &[],
+};
+
+pub(super) static LATE: Block = Block {
+    name: "late",
+    doc: "What happens to late records.",
+    keys: &[
+        may(
+            "allowed_lateness",
+            Shape::Duration,
+            "How long after a window's end it still takes records. Default 0s.",
+        ),
+        may(
+            "topic",
+            Shape::Text(Name::TopicOfSource),
+            "A Kafka topic for records that are too late; {source} stands for the source's name.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static AGGREGATE: Block = Block {
+    name: "aggregate",
+    doc: "A table of one row per window and key.",
+    keys: &[
+        must("from", Shape::Text(Name::Plain), "A source."),
+        may("where", Shape::Expression, "Only records for which this is true."),
+        must("window", Shape::Block(&WINDOW), "The windows records fall into."),
+        may(
+            "by",
+            Shape::List(&Shape::OneOf(&[
+                Shape::Text(Name::Identifier),
+                Shape::Named(Name::Identifier, &Shape::Expression),
+            ])),
+            "Fields, or {column: expression}; one row per window and values of these.",
+        ),
+        must(
+            "select",
+            Shape::Named(Name::Identifier, &Shape::Expression),
+            "Result columns: count(*), count(x), sum(x), min(x), max(x), avg(x), each with filter (where ...).",
+        ),
+        must("to", Shape::Block(&RESULT), "The table the rows go to."),
+        may("allowed_lateness", Shape::Duration, "Instead of late.allowed_lateness."),
+    ],
+    later: &[later("emit", "when rows are written", "rows are written as they change")],
+};
+
+pub(super) static WINDOW: Block = Block {
+    name: "window",
+    doc: "Windows are aligned to 1970-01-01T00:00Z.",
+    keys: &[must("tumble", Shape::Duration, "The length of each window.")],
+    later: &[
+        later("slide", "sliding windows", TUMBLE_ONLY),
+        later("size", "sliding windows", TUMBLE_ONLY),
+        later("session", "session windows", TUMBLE_ONLY),
+        later("max_duration", "session windows", TUMBLE_ONLY),
+    ],
+};
+
+const TUMBLE_ONLY: &str = "a window is { tumble: 1m }";
+
+pub(super) static RESULT: Block = Block {
+    name: "result",
+    doc: "A table in PostgreSQL that this aggregate alone writes.",
+    keys: &[
+        must("table", Shape::Text(Name::Identifier), "The table's name."),
+        must(
+            "key",
+            Shape::List(&Shape::Text(Name::Identifier)),
+            "The primary key: window_start and the columns of `by`; window_end may be added.",
+        ),
+    ],
+    later: &[
+        later("latest", "views", "query the table for the newest window"),
+        later("emit", "when rows are written", "rows are written as they change"),
+        later("parquet", "files", "results go to a table"),
+        later("jsonl", "files", "results go to a table"),
+        later("partition", "files", "results go to a table"),
+        later("roll", "files", "results go to a table"),
+    ],
+};
+
+pub(super) static RECORDS: Block = Block {
+    name: "records",
+    doc: "Every accepted record of a source, enriched.",
+    keys: &[
+        must("from", Shape::Text(Name::Plain), "A source."),
+        may(
+            "set",
+            Shape::Named(Name::Field, &Shape::Expression),
+            "Fields to add or replace: expressions, or commit_time().",
+        ),
+        must("to", Shape::Block(&OUTPUT), "The topic the records go to."),
+    ],
+    later: &[],
+};
+
+pub(super) static OUTPUT: Block = Block {
+    name: "output",
+    doc: "A Kafka topic that this output alone writes.",
+    keys: &[
+        must("topic", Shape::Text(Name::Topic), "The topic; created where it is missing."),
+        may(
+            "key",
+            Shape::Text(Name::Field),
+            "A text field with `!` to key messages by. Default: the input's key.",
+        ),
+        may(
+            "timestamp",
+            Shape::Word(TIMESTAMPS),
+            "The messages' timestamp: of producing (default), or the input's (slower).",
+        ),
+    ],
+    later: &[
+        later("parquet", "files", "records go to a topic"),
+        later("jsonl", "files", "records go to a topic"),
+        later("table", "tables of records", "records go to a topic"),
+        later("partition", "files", "records go to a topic"),
+        later("roll", "files", "records go to a topic"),
+        later("emit", "when rows are written", "records are written as they come"),
+    ],
+};
+
+pub(super) static TEST: Block = Block {
+    name: "test",
+    doc: "A case that `millstream test` runs without servers.",
+    keys: &[
+        must("name", Shape::AnyText, "What the case shows."),
+        must(
+            "given",
+            Shape::Named(Name::Plain, &Shape::List(&Shape::Event)),
+            "Events of each source. `repeat: n` writes an event n times; {i} in its texts counts from 0.",
+        ),
+        must(
+            "expect",
+            Shape::Named(
+                Name::Identifier,
+                &Shape::OneOf(&[
+                    Shape::Block(&ROW_COUNT),
+                    Shape::List(&Shape::Named(Name::Identifier, &Shape::Value)),
+                ]),
+            ),
+            "Rows of each aggregate, in the columns named, or how many there are.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static ROW_COUNT: Block = Block {
+    name: "row_count",
+    doc: "How many rows there are.",
+    keys: &[must("rows", Shape::Integer(ROWS.0, ROWS.1), "The number of rows.")],
+    later: &[],
+};
+
+/// Kafka settings a file may not name, and why.
+pub(super) static OWNED_SETTINGS: &[(&str, &str)] = &[
+    ("group.id", "the consumer group is the pipeline's `name`"),
+    ("group.instance.id", "it derives from the instance's identity"),
+    ("group.protocol", "partitions move by the classic protocol"),
+    ("group.protocol.type", "partitions move by the classic protocol"),
+    ("group.remote.assignor", "partitions move by the classic protocol"),
+    ("client.id", "it derives from the pipeline's `name`"),
+    ("transactional.id", "it derives from the pipeline's `name` and is a fence"),
+    ("transaction.timeout.ms", "it must stay below the session's time-out"),
+    ("session.timeout.ms", "it must stay above the transaction's time-out"),
+    ("partition.assignment.strategy", "mixing strategies stops the group"),
+    ("enable.auto.commit", "offsets are committed with their results"),
+    ("auto.commit.interval.ms", "offsets are committed with their results"),
+    ("auto.commit.enable", "offsets are committed with their results"),
+    ("enable.auto.offset.store", "offsets are committed with their results"),
+    ("auto.offset.reset", "say `start` in the source; nothing resets by itself"),
+    ("isolation.level", "only committed records are read"),
+    ("enable.idempotence", "outputs are transactional"),
+    ("acks", "outputs are transactional"),
+    ("request.required.acks", "outputs are transactional"),
+    ("delivery.report.only.error", "the commit counts on it"),
+    ("partitioner", "a key's partition is that of Java's client"),
+    ("fetch.queue.backoff.ms", "the default would add a second of delay"),
+    ("enable.partition.eof", "the consumer's loop counts on it"),
+    ("statistics.interval.ms", "metrics set it"),
+    ("metadata.broker.list", "say bootstrap.servers"),
+];

@@ -1,0 +1,76 @@
+//! What a running instance says of itself over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::http::{Health, Readiness, TaskReadiness};
+use crate::runtime::{Board, TaskReport};
+
+/// A loop that has not come round for so long is dead. Longer than any single call on a neighbour may take.
+const BEAT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Answers from the worker's board.
+pub struct BoardHealth {
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+}
+
+impl BoardHealth {
+    pub fn new(board: Arc<Board>, clock: Arc<dyn Clock>) -> BoardHealth {
+        BoardHealth { board, clock }
+    }
+}
+
+impl Health for BoardHealth {
+    fn alive(&self) -> bool {
+        self.clock.monotonic().saturating_duration_since(self.board.read().beat) < BEAT_LIMIT
+    }
+
+    fn readiness(&self) -> Readiness {
+        let state = self.board.read();
+        let mut waiting_for: Vec<String> =
+            state.waiting_for.iter().map(|(neighbour, what)| format!("{neighbour}: {what}")).collect();
+        if waiting_for.is_empty() && state.tasks.is_empty() {
+            waiting_for.push("kafka: no partition is assigned yet".to_owned());
+        }
+        let tasks = state
+            .tasks
+            .iter()
+            .map(|(tp, report)| TaskReadiness {
+                task: tp.clone(),
+                state: report.stage.name().to_owned(),
+                reason: report.stage.reason(),
+            })
+            .collect();
+        Readiness { ready: state.ready, waiting_for, since: state.since, tasks }
+    }
+
+    fn status(&self) -> Value {
+        let state = self.board.read();
+        let tasks: Vec<Value> = state.tasks.iter().map(|(tp, report)| task(&tp.to_string(), report)).collect();
+        json!({
+            "ready": state.ready,
+            "since": state.since.to_string(),
+            "waiting_for": state.waiting_for,
+            "tasks": tasks,
+        })
+    }
+}
+
+fn task(name: &str, report: &TaskReport) -> Value {
+    json!({
+        "task": name,
+        "state": report.stage.name(),
+        "reason": report.stage.reason(),
+        "owner_epoch": report.owner_epoch.0,
+        "rows_next": report.next.0,
+        "outputs_next": report.outputs.0,
+        "state_next": report.state.0,
+        "log_end": report.high.map(|high| high.0),
+        "lag": report.lag(),
+        "watermark": report.watermark.map(|w| w.to_string()),
+    })
+}

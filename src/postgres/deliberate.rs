@@ -1,0 +1,51 @@
+//! Faults on purpose, to prove that the referee notices them. Compiled only with the feature `fault`.
+
+use tokio_postgres::Transaction;
+
+use super::PostgresError;
+use super::session::bounded;
+
+/// Which parts of the protocol an epoch keeps; the default keeps all.
+#[derive(Clone, Copy, Debug)]
+pub struct Deliberate {
+    /// False: neither owner epoch nor offset is compared.
+    pub compare: bool,
+    /// False: result rows are committed apart from the offsets, after them.
+    pub one_transaction: bool,
+    /// False: dead letters are committed apart, after everything else.
+    pub dead_letters_inside: bool,
+}
+
+impl Default for Deliberate {
+    fn default() -> Deliberate {
+        Deliberate { compare: true, one_transaction: true, dead_letters_inside: true }
+    }
+}
+
+pub(super) fn progress_sql(sql: &str, deliberate: &Deliberate) -> String {
+    match deliberate.compare {
+        true => sql.to_owned(),
+        false => sql.replace("AND p.owner_epoch = u.owner_epoch AND p.next = u.prev", ""),
+    }
+}
+
+pub(super) async fn after_progress(
+    transaction: &Transaction<'_>,
+    deliberate: &Deliberate,
+) -> Result<(), PostgresError> {
+    split(transaction, deliberate.one_transaction).await
+}
+
+pub(super) async fn before_dead_letters(
+    transaction: &Transaction<'_>,
+    deliberate: &Deliberate,
+) -> Result<(), PostgresError> {
+    split(transaction, deliberate.dead_letters_inside).await
+}
+
+async fn split(transaction: &Transaction<'_>, whole: bool) -> Result<(), PostgresError> {
+    match whole {
+        true => Ok(()),
+        false => bounded("deliberate fault", transaction.batch_execute("COMMIT; BEGIN")).await,
+    }
+}

@@ -1,0 +1,118 @@
+//! Membership, assignment, and records in their order.
+
+use std::time::{Duration, Instant};
+
+use millstream::kafka::{BatchItem, Consumer, GroupEvent, KafkaError};
+use millstream_core::model::{Offset, TopicPartition};
+
+use super::{
+    Log, TURN, create, event, join, numbered, poll_into, produce, producer, read, settings, unique, until,
+    values,
+};
+
+#[test]
+fn three_partitions_come_in_order_and_exactly() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 3, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    for transaction in 0..5 {
+        let range = transaction * 400..(transaction + 1) * 400;
+        let rows: Vec<_> = (0..3).flat_map(|p| numbered(p, range.clone())).collect();
+        produce(&mut out, &topic, &rows);
+    }
+    let mut consumer = join(&settings(&app), &topic, Offset(0));
+    assert_eq!(consumer.assigned().len(), 3);
+    let log = read(&mut consumer, 6_000);
+    for partition in 0..3 {
+        let expected: Vec<_> = numbered(partition, 0..2_000).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(values(&log, &topic, partition), expected, "partition {partition}");
+        let offsets = &log[&TopicPartition::new(&*topic, partition)];
+        assert!(offsets.is_sorted_by(|a, b| a.offset < b.offset));
+        assert_eq!(offsets.last().unwrap().offset, Offset(2_003), "four control records lie in between");
+    }
+    let mut log = Log::new();
+    assert_eq!(poll_into(&mut consumer, &mut log), 0, "nothing comes twice");
+    consumer.close(true);
+}
+
+#[test]
+fn paused_partition_gives_nothing_until_it_is_sought() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 2, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    let mut consumer = join(&settings(&app), &topic, Offset(0));
+    produce(&mut out, &topic, &[numbered(0, 0..3), numbered(1, 0..3)].concat());
+    read(&mut consumer, 6);
+
+    let paused = TopicPartition::new(&*topic, 0);
+    consumer.pause(&paused).unwrap();
+    produce(&mut out, &topic, &[numbered(0, 3..5), numbered(1, 3..5)].concat());
+    let log = read(&mut consumer, 2);
+    assert_eq!(values(&log, &topic, 1), ["1/3", "1/4"]);
+    assert_eq!(values(&log, &topic, 0), Vec::<String>::new());
+
+    consumer.seek_and_resume(&paused, Offset(1)).unwrap();
+    let log = read(&mut consumer, 4);
+    assert_eq!(values(&log, &topic, 0), ["0/1", "0/2", "0/3", "0/4"]);
+    assert_eq!(values(&log, &topic, 1), Vec::<String>::new());
+}
+
+#[test]
+fn consumer_that_has_not_joined_gives_no_group_metadata() {
+    let consumer = Consumer::open(&settings(&unique("app"))).unwrap();
+    assert_eq!(consumer.group_metadata().err(), Some(KafkaError::NotAMember));
+}
+
+#[test]
+fn second_process_with_the_same_identity_fences_the_first() {
+    let (input, app) = (unique("in"), unique("app"));
+    create(&input, 1, &[]);
+    let worker = settings(&app);
+    let mut first = join(&worker, &input, Offset(0));
+    let _second = join(&worker, &input, Offset(0));
+    let GroupEvent::Failed(error) = event(&mut first) else { panic!("not fenced") };
+    assert!(matches!(error, KafkaError::FencedInstance { .. }), "{error}");
+}
+
+#[test]
+fn leaving_member_hands_its_partitions_over_at_once() {
+    let (input, app) = (unique("in"), unique("app"));
+    create(&input, 2, &[]);
+    let leaving = join(&settings(&app), &input, Offset(0));
+    let started = Instant::now();
+    leaving.close(true);
+    let staying = join(&settings(&app), &input, Offset(0));
+    assert_eq!(staying.assigned().len(), 2);
+    assert!(started.elapsed() < Duration::from_secs(20), "well within the session time-out");
+}
+
+#[test]
+fn static_member_that_comes_back_finds_its_partitions() {
+    let (input, app) = (unique("in"), unique("app"));
+    create(&input, 2, &[]);
+    let worker = settings(&app);
+    let consumer = join(&worker, &input, Offset(0));
+    let generation = consumer.assigned();
+    drop(consumer);
+    let again = join(&worker, &input, Offset(0));
+    assert_eq!(again.assigned(), generation);
+}
+
+#[test]
+fn offset_outside_of_the_log_is_an_error_and_no_reset() {
+    let (input, app) = (unique("in"), unique("app"));
+    create(&input, 1, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    produce(&mut out, &input, &numbered(0, 0..3));
+    let mut consumer = join(&settings(&app), &input, Offset(1_000));
+    let error = until("the error", || {
+        consumer.poll_group().unwrap();
+        let found = consumer.poll_batch(10).items().find_map(|item| match item {
+            BatchItem::Error { error, .. } => Some(error.clone()),
+            BatchItem::Records(run) => panic!("{} records of {}", run.len(), run.partition()),
+        });
+        consumer.wait(TURN);
+        found
+    });
+    assert!(matches!(error, KafkaError::OffsetOutOfRange { .. }), "{error}");
+}

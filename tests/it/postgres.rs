@@ -1,0 +1,8 @@
+//! The PostgreSQL side of the commit protocol on a real server, one database per test.
+//!
+//! `DATABASE_URL` names a login that may create databases and roles.
+
+mod epochs;
+mod fencing;
+mod fixture;
+mod schema;
