@@ -11,6 +11,8 @@ mod gather;
 mod outputs;
 mod store;
 mod task;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 pub use counts::{AggregateCounts, TaskCounts};
