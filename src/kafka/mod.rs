@@ -18,7 +18,6 @@ mod error;
 mod ffi;
 mod fingerprint;
 mod group;
-mod partitioner;
 mod probe;
 mod producer;
 
@@ -31,6 +30,6 @@ pub use error::KafkaError;
 pub use ffi::GroupMetadata;
 pub use fingerprint::fingerprint;
 pub use group::GroupOffset;
-pub use partitioner::partition_for;
+pub use millstream_core::codec::partition_for;
 pub use probe::Probe;
 pub use producer::{CommittedOffset, Message, OutputTopic, Producer};
