@@ -66,25 +66,26 @@ class Arena:
 
     def progress(self) -> int:
         """The sum of `next` over partitions; -1 while there is none or no server to ask."""
-        return self.ask(
-            "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
-        )
+        query = "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
+        return self.ask(query, self.plan.name)
 
-    def terminate_backends(self) -> int:
+    def terminate_backends(self) -> None:
         """Cuts the processor off its database, as a network would."""
-        return self.ask(
+        count = self.ask(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name <> 'chaos' AND pid <> pg_backend_pid()"
-            " AND %s IS NOT NULL"
         )
+        if count < 1:
+            raise ChaosFailure(f"{count} database sessions to cut: the processor holds none")
 
-    def ask(self, query: str) -> int:
+    def ask(self, query: str, *values: str) -> int:
+        """-1 where the server is away or the table not made yet."""
         try:
             with psycopg.connect(
                 self.environment["DATABASE_URL"], autocommit=True, connect_timeout=5, application_name="chaos"
             ) as connection:
-                return connection.execute(query, [self.plan.name]).fetchone()[0]
-        except psycopg.Error:
+                return connection.execute(query, values or None).fetchone()[0]
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
             return -1
 
     def wait_for_progress(self, processor: Processor, beyond: int, seconds: float = PROGRESS_SECONDS) -> None:

@@ -26,7 +26,8 @@ pub fn watch<T>(worker: &JoinHandle<T>, stop: &Arc<StopFlag>, board: &Board) {
     };
     let bar = bar();
     runtime.block_on(async {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
             tracing::error!("signals cannot be heard; only SIGKILL will end this process");
             return;
         };
@@ -55,8 +56,9 @@ fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {bar:30} {percent}% of the log  {per_sec}  {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{spinner} {bar:30} {percent}% of the log  {per_sec}  {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style)
 }
 

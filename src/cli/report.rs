@@ -50,7 +50,8 @@ impl Health for BoardHealth {
 
     fn status(&self) -> Value {
         let state = self.board.read();
-        let tasks: Vec<Value> = state.tasks.iter().map(|(tp, report)| task(&tp.to_string(), report)).collect();
+        let tasks: Vec<Value> =
+            state.tasks.iter().map(|(tp, report)| task(&tp.to_string(), report)).collect();
         json!({
             "ready": state.ready,
             "since": state.since.to_string(),

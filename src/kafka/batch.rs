@@ -7,7 +7,6 @@ use millstream_core::model::{Fingerprint, Offset, TopicPartition};
 
 use super::error::KafkaError;
 use super::ffi::{Messages, RawMessage};
-use super::fingerprint::fingerprint;
 
 /// Everything that one call of `Consumer::poll_batch` found, in the order in which it came: the order of every
 /// partition is kept. Dropping it frees the records.
@@ -142,7 +141,7 @@ impl<'b> Record<'b> {
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
-        fingerprint(self.offset(), self.timestamp_ms(), self.key(), self.value())
+        Fingerprint::of(self.offset(), self.timestamp_ms().unwrap_or(-1), self.key(), self.value())
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::KafkaError;
 /// before the partitions of a dead worker move.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a key is set below `FIXED`, the user's value would break a guarantee: it is refused.
+/// Keys that a guarantee rests on: a user's value is refused.
 const FIXED: [&str; 13] = [
     "group.id",
     "group.instance.id",
@@ -107,21 +107,6 @@ impl KafkaSettings {
         self.build(&[], &[])
     }
 
-    /// For a consumer that reads single records, outside of the group.
-    pub(super) fn probe(&self) -> Result<ClientConfig, KafkaError> {
-        self.build(
-            &[("fetch.queue.backoff.ms", "5"), ("queued.max.messages.kbytes", "1024")],
-            &[
-                ("group.id", &self.application),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "error"),
-                ("isolation.level", "read_committed"),
-                ("allow.auto.create.topics", "false"),
-            ],
-        )
-    }
-
     fn build(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> Result<ClientConfig, KafkaError> {
         if let Some(key) = FIXED.iter().find(|key| self.client.contains_key(**key)) {
             return Err(KafkaError::Config {
@@ -174,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn consumer_waits_for_socket_timeout_of_the_user() {
+    fn socket_timeout_is_the_users_where_given() {
         assert_eq!(settings(&[("socket.timeout.ms", "2500")]).socket_timeout(), Duration::from_millis(2500));
         assert_eq!(settings(&[]).socket_timeout(), TRANSACTION_TIMEOUT);
     }

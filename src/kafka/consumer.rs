@@ -95,10 +95,14 @@ impl Consumer {
                 };
                 return Ok(Some(GroupEvent::Failed(error)));
             }
-            Some(Err(error)) => match KafkaError::of_client(OPERATION, error) {
-                error if error.recovery() == Recovery::Invalid => return Err(error),
-                _outage => {}
-            },
+            Some(Err(error)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                let detail = self.client().context().journal.last_reason();
+                let error = KafkaError::of_code(OPERATION, code, detail);
+                if error.recovery() == Recovery::Invalid {
+                    return Err(error);
+                }
+            }
         }
         Ok(self.client().context().next())
     }
@@ -250,7 +254,7 @@ impl Consumer {
 
     /// Order: before the partition is assigned, and at each assignment: giving a partition back ends its forwarding.
     fn forward(&self, partition: &TopicPartition) -> Result<(), KafkaError> {
-        let unknown = || KafkaError::UnknownTopic { topic: partition.topic.to_string() };
+        let unknown = || KafkaError::UnknownTopic { detail: partition.to_string() };
         let topic = CString::new(&*partition.topic).map_err(|_| unknown())?;
         let queue = self.queue.as_ref().ok_or(KafkaError::NotAMember)?;
         if queue.forward(self.native(), &topic, partition.partition.0) { Ok(()) } else { Err(unknown()) }

@@ -39,6 +39,7 @@ pub enum GroupEvent {
 #[derive(Default)]
 pub(super) struct Journal {
     told: Mutex<Option<Instant>>,
+    reason: Mutex<String>,
     broker_down: AtomicBool,
 }
 
@@ -46,6 +47,11 @@ impl Journal {
     /// Whether a broker went down since this was asked last.
     pub fn take_broker_down(&self) -> bool {
         self.broker_down.swap(false, Ordering::Relaxed)
+    }
+
+    /// What librdkafka said about its last error.
+    pub fn last_reason(&self) -> String {
+        lock(&self.reason).clone()
     }
 
     /// Tells an error that goes on once a minute, and everything in between to who listens closely.
@@ -82,6 +88,7 @@ impl ClientContext for Journal {
         if error.rdkafka_error_code().is_some_and(|code| down.contains(&code)) {
             self.broker_down.store(true, Ordering::Relaxed);
         }
+        reason.clone_into(&mut lock(&self.reason));
         self.tell(&error, reason);
     }
 

@@ -36,8 +36,8 @@ pub enum KafkaError {
         "another process is this member of the consumer group: {detail}; two processes share one state directory's identity"
     )]
     FencedInstance { detail: String },
-    #[error("topic {topic} does not exist")]
-    UnknownTopic { topic: String },
+    #[error("no such topic or partition: {detail}; create it, or correct its name")]
+    UnknownTopic { detail: String },
     #[error("topic {topic} refused a record for partition {partition}{}: {detail}", shown(.key))]
     Refused { topic: String, partition: i32, key: Option<String>, detail: String },
     #[error(
@@ -94,7 +94,7 @@ impl KafkaError {
                 KafkaError::IllegalGeneration { detail }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                KafkaError::UnknownTopic { topic: detail }
+                KafkaError::UnknownTopic { detail }
             }
             Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
@@ -158,7 +158,7 @@ impl KafkaError {
                 KafkaError::CorruptLog { partition, detail }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                KafkaError::UnknownTopic { topic: partition.topic.to_string() }
+                KafkaError::UnknownTopic { detail: partition.to_string() }
             }
             other => KafkaError::of_code("consume", other, format!("{partition}: {detail}")),
         }

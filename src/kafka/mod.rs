@@ -16,9 +16,7 @@ mod consumer;
 mod context;
 mod error;
 mod ffi;
-mod fingerprint;
 mod group;
-mod probe;
 mod producer;
 
 pub use admin::{Admin, TopicDescription};
@@ -28,8 +26,6 @@ pub use consumer::Consumer;
 pub use context::GroupEvent;
 pub use error::KafkaError;
 pub use ffi::GroupMetadata;
-pub use fingerprint::fingerprint;
 pub use group::GroupOffset;
 pub use millstream_core::codec::partition_for;
-pub use probe::Probe;
 pub use producer::{CommittedOffset, Message, OutputTopic, Producer};

@@ -75,7 +75,7 @@ impl Producer {
         if let Some(known) = self.topics.iter().position(|(topic, _)| **topic == *name) {
             return Ok(OutputTopic(known));
         }
-        let unknown = || KafkaError::UnknownTopic { topic: name.to_owned() };
+        let unknown = || KafkaError::UnknownTopic { detail: name.to_owned() };
         let topic = CString::new(name).map_err(|_| unknown())?;
         let handle = TopicHandle::new(self.native(), &topic).ok_or_else(unknown)?;
         self.topics.push((name.into(), handle));

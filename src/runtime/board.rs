@@ -55,13 +55,8 @@ pub enum Stage {
 
 impl Board {
     pub fn new(beat: Instant, since: EventTime) -> Board {
-        let state = BoardState {
-            beat,
-            waiting_for: BTreeMap::new(),
-            ready: false,
-            since,
-            tasks: BTreeMap::new(),
-        };
+        let state =
+            BoardState { beat, waiting_for: BTreeMap::new(), ready: false, since, tasks: BTreeMap::new() };
         Board { state: Mutex::new(state) }
     }
 

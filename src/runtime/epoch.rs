@@ -14,7 +14,8 @@ use std::time::Duration;
 use crate::fault::{Point, reached};
 use crate::kafka::CommittedOffset;
 use crate::postgres::{
-    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step, TaskCommit,
+    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step,
+    TaskCommit,
 };
 
 use super::links::Parts;
@@ -113,7 +114,9 @@ impl EpochContext<'_> {
         let matched = runtime.block_on(checked).map_err(|e| Trouble::of(e.into()))?;
         reached(Point::OutputsOnlyChecked);
         match CommitPermit::after_compare(shares.len(), matched.len()) {
-            Some(permit) => commit_kafka(producer, permit, (Point::KafkaCommitting, Point::OutputsOnlyCommitted)),
+            Some(permit) => {
+                commit_kafka(producer, permit, (Point::KafkaCommitting, Point::OutputsOnlyCommitted))
+            }
             None => Err(Trouble::Indefinite(fenced(shares))),
         }
     }
@@ -152,7 +155,9 @@ impl Trouble {
         use crate::kafka::KafkaError;
         match &error {
             RuntimeError::Kafka(
-                KafkaError::Refused { .. } | KafkaError::UnknownTopic { .. } | KafkaError::Unauthorised { .. },
+                KafkaError::Refused { .. }
+                | KafkaError::UnknownTopic { .. }
+                | KafkaError::Unauthorised { .. },
             )
             | RuntimeError::Postgres(PostgresError::Refused { .. }) => Trouble::Refused(error),
             _ => Trouble::Indefinite(error),
@@ -194,7 +199,10 @@ fn permit(outcome: &CommitOutcome, tasks: usize) -> Option<CommitPermit> {
 
 fn fenced(shares: &[&Share]) -> RuntimeError {
     let tasks: Vec<String> = shares.iter().map(|s| s.tp.to_string()).collect();
-    crate::kafka::KafkaError::Fenced { detail: format!("progress rows of {} did not match", tasks.join(", ")) }.into()
+    crate::kafka::KafkaError::Fenced {
+        detail: format!("progress rows of {} did not match", tasks.join(", ")),
+    }
+    .into()
 }
 
 fn task_commit(share: &Share, settled: bool) -> TaskCommit {
@@ -275,7 +283,6 @@ fn deliberate() -> crate::postgres::Deliberate {
         dead_letters_inside: !broken(Break::DeadLettersOutside),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

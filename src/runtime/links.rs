@@ -171,7 +171,13 @@ impl Links {
         }
         let Links { consumer, producer, session, runtime, settings, .. } = self;
         let session = session.as_mut().expect("connected above");
-        Ok(Parts { consumer, producer: producer.as_mut(), session, runtime, application: &settings.kafka.application })
+        Ok(Parts {
+            consumer,
+            producer: producer.as_mut(),
+            session,
+            runtime,
+            application: &settings.kafka.application,
+        })
     }
 
     /// Repeats `attempt` while it fails for an outage, serving the group in between.
@@ -231,7 +237,8 @@ impl Links {
             if now >= until || self.stop.is_set() {
                 return Ok(());
             }
-            self.runtime.block_on(tokio::time::sleep((until - now).min(Duration::from_millis(100))));
+            let nap = (until - now).min(Duration::from_millis(100));
+            self.runtime.block_on(async { tokio::time::sleep(nap).await });
         }
     }
 

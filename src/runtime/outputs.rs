@@ -81,5 +81,5 @@ fn produce_side(
 }
 
 fn partitions_of(counts: &BTreeMap<Arc<str>, i32>, topic: &str) -> Result<i32, KafkaError> {
-    counts.get(topic).copied().ok_or_else(|| KafkaError::UnknownTopic { topic: topic.to_owned() })
+    counts.get(topic).copied().ok_or_else(|| KafkaError::UnknownTopic { detail: topic.to_owned() })
 }

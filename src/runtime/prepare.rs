@@ -62,9 +62,12 @@ pub fn prepare(links: &mut Links, plan: &Plan, kafka: &KafkaSettings, ddl: Ddl) 
 fn find_source(admin: &Admin, source: &Source) -> Result<TopicDescription, KafkaError> {
     match source.create_partitions {
         Some(partitions) => find_or_create(admin, &source.topic, partitions),
-        None => admin
-            .topic(&source.topic, ASK_TIMEOUT)?
-            .ok_or_else(|| KafkaError::UnknownTopic { topic: source.topic.to_string() }),
+        None => admin.topic(&source.topic, ASK_TIMEOUT)?.ok_or_else(|| KafkaError::UnknownTopic {
+            detail: format!(
+                "{} (source {}); create it, or let the pipeline: topic: {{ name, create: {{ partitions }} }}",
+                source.topic, source.name
+            ),
+        }),
     }
 }
 
@@ -80,4 +83,3 @@ fn find_or_create(admin: &Admin, name: &str, partitions: i32) -> Result<TopicDes
         detail: format!("{name} is not visible yet"),
     })
 }
-

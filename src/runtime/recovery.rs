@@ -41,7 +41,8 @@ pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt>
         let decision = match row_of(&rows, &share.tp) {
             None => Resume::Fenced,
             Some(row) => {
-                let attempt = Attempt { mine: share.owner_epoch, from: share.sealed.from, to: share.sealed.to };
+                let attempt =
+                    Attempt { mine: share.owner_epoch, from: share.sealed.from, to: share.sealed.to };
                 let witness = Witness { owner_epoch: row.owner_epoch, next: row.next, group };
                 resume(attempt, witness, links.kafka_outputs())
             }
@@ -64,7 +65,9 @@ pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt>
                 recovered.open.push(share);
             }
             Resume::Done => recovered.done.push(share),
-            Resume::Refuse(refusal) if still_owned(links, &share)? => recovered.refused.push((share, refusal)),
+            Resume::Refuse(refusal) if still_owned(links, &share)? => {
+                recovered.refused.push((share, refusal))
+            }
             Resume::Refuse(_) => recovered.fenced.push(share),
         }
     }

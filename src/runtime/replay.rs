@@ -48,7 +48,9 @@ impl Worker {
             self.carry_out(vec![share], commit_time)?;
         }
         match read_again {
-            Some(at) if self.is_running(tp) => self.links.retry(|links| links.consumer.seek_and_resume(tp, at)),
+            Some(at) if self.is_running(tp) => {
+                self.links.retry(|links| links.consumer.seek_and_resume(tp, at))
+            }
             _ => Ok(()),
         }
     }

@@ -20,7 +20,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 pub enum Slot {
     /// To be taken, not before then.
-    Waiting { retry_at: Instant, pause: Duration, reason: String },
+    Waiting {
+        retry_at: Instant,
+        pause: Duration,
+        reason: String,
+    },
     Running(Box<Running>),
     Stopped(Refusal),
 }
@@ -126,7 +130,8 @@ impl Running {
                 // The record is gone by retention or compaction; nothing to compare.
                 tracing::debug!(offset = %expected.offset, "the record before the first is gone");
             } else if found != expected {
-                let detail = format!("the record at offset {} is not the one that was read before", expected.offset);
+                let detail =
+                    format!("the record at offset {} is not the one that was read before", expected.offset);
                 return Err(Refusal::new(RefusalCode::FingerprintMismatch, detail).into());
             } else {
                 return Ok(Fed::Passed);
@@ -144,9 +149,14 @@ impl Running {
             let detail = format!("records [{next}, {}) are missing from the log", self.start.rows_from);
             return Err(Refusal::new(RefusalCode::ReplayRangeGone, detail).into());
         }
-        let effects = Effects { outputs: next >= self.start.outputs_from, rows: next >= self.start.rows_from };
+        let effects =
+            Effects { outputs: next >= self.start.outputs_from, rows: next >= self.start.rows_from };
         let headers = || {
-            record.headers().into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect()
+            record
+                .headers()
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)))
+                .collect()
         };
         self.task.process(
             &Record {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use millstream_core::codec::{META_KEY, TaskMeta, decode_meta};
-use millstream_core::commit::{CommitPermit, Local, Observed, Progress, Refusal, RefusalCode, Take, TaskStart, take};
+use millstream_core::commit::{
+    CommitPermit, Local, Observed, Progress, Refusal, RefusalCode, Take, TaskStart, take,
+};
 use millstream_core::engine::{Family, StateStore, StoreError, Task, TaskIdentity};
 use millstream_core::model::{Offset, TopicPartition};
 use millstream_core::pipeline::{Source, Start};
@@ -75,13 +77,19 @@ impl Taker<'_> {
     }
 
     /// Order: the fence first, then every offset (I5); the group offset only once it is stable.
-    fn observe(&self, links: &mut Links, tp: &TopicPartition, identity: &TaskIdentity) -> Result<Findings, Halt> {
+    fn observe(
+        &self,
+        links: &mut Links,
+        tp: &TopicPartition,
+        identity: &TaskIdentity,
+    ) -> Result<Findings, Halt> {
         let row = fence(links, tp)?;
         reached(Point::TakeFenced);
         let group = links.stable_offsets(std::slice::from_ref(tp))?.into_iter().next();
         reached(Point::TakeGroupOffsetRead);
         let (low, high) = links.log_range(tp)?;
-        let store = TaskStore::open(&self.state_dir.task_dir(&identity.application, tp)).map_err(RuntimeError::from)?;
+        let store = TaskStore::open(&self.state_dir.task_dir(&identity.application, tp))
+            .map_err(RuntimeError::from)?;
         let meta = match store.get(Family::Meta, META_KEY).map_err(RuntimeError::from)? {
             None => None,
             Some(bytes) => Some(
@@ -138,8 +146,11 @@ impl Taker<'_> {
         let row = found.row.as_ref().expect("a bootstrap is finished where there is a row");
         let group_stands = found.group.as_ref().is_some_and(|g| g.offset == Some(start));
         if links.kafka_outputs() && !group_stands {
-            let offset =
-                CommittedOffset { partition: tp.clone(), offset: start, metadata: offset_metadata(row.epoch, row.hash) };
+            let offset = CommittedOffset {
+                partition: tp.clone(),
+                offset: start,
+                metadata: offset_metadata(row.epoch, row.hash),
+            };
             let owned = Owned { tp: tp.clone(), owner_epoch: row.owner_epoch, next: row.next };
             if let Err(error) = commit_start(links, &offset, &owned) {
                 // Order: a producer that failed is never used again; observing anew tells what came of it.
@@ -166,7 +177,8 @@ impl Taker<'_> {
     ) -> Result<Running, Halt> {
         let row = found.row.expect("a task starts from its row");
         if let Some(meta) = found.meta.as_ref().filter(|m| m.next == row.next && m.hash != row.hash) {
-            let detail = format!("at offset {} local state has hash {}, PostgreSQL {}", row.next, meta.hash, row.hash);
+            let detail =
+                format!("at offset {} local state has hash {}, PostgreSQL {}", row.next, meta.hash, row.hash);
             return Err(RuntimeError::from(Refusal::new(RefusalCode::Nondeterminism, detail)).into());
         }
         let resume = (found.meta.as_ref(), row.start);

@@ -234,7 +234,9 @@ impl Worker {
         for item in batch.items() {
             match item {
                 BatchItem::Records(run) => {
-                    let Some(running) = slots.get_mut(run.partition()).and_then(Slot::running_mut) else { continue };
+                    let Some(running) = slots.get_mut(run.partition()).and_then(Slot::running_mut) else {
+                        continue;
+                    };
                     for record in run.iter() {
                         match running.feed(&record) {
                             Ok(Fed::Processed) => live += usize::from(running.is_live()),
@@ -322,7 +324,9 @@ impl Worker {
         self.pending = 0;
         let mut shares = Vec::new();
         for (tp, slot) in &mut self.slots {
-            let Some(running) = slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut()) else {
+            let Some(running) =
+                slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut())
+            else {
                 continue;
             };
             let high = self.links.consumer.known_end(tp);
@@ -357,7 +361,8 @@ impl Worker {
         let mut one_by_one = false;
         while let Some(first) = open.first() {
             let remaining = first.remaining;
-            let (mut now, later): (Vec<Share>, Vec<Share>) = open.into_iter().partition(|s| s.remaining == remaining);
+            let (mut now, later): (Vec<Share>, Vec<Share>) =
+                open.into_iter().partition(|s| s.remaining == remaining);
             open = later;
             if one_by_one {
                 open.extend(now.drain(1..));
@@ -390,7 +395,11 @@ impl Worker {
         Ok(())
     }
 
-    fn attempt(&mut self, shares: &[Share], (remaining, commit_time): (Remaining, EventTime)) -> Result<(), Attempted> {
+    fn attempt(
+        &mut self,
+        shares: &[Share],
+        (remaining, commit_time): (Remaining, EventTime),
+    ) -> Result<(), Attempted> {
         let shares: Vec<&Share> = shares.iter().collect();
         let context = EpochContext { plan: &self.plan, prepared: &self.prepared, commit_time };
         let parts = self.links.parts().map_err(Attempted::Halt)?;
@@ -463,8 +472,11 @@ impl Worker {
         let mut at_end = Vec::new();
         for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
             if running.is_live() && !running.task.is_dirty() && !running.settled {
-                let task =
-                    Owned { tp: tp.clone(), owner_epoch: running.task.owner_epoch(), next: running.task.next() };
+                let task = Owned {
+                    tp: tp.clone(),
+                    owner_epoch: running.task.owner_epoch(),
+                    next: running.task.next(),
+                };
                 if self.links.consumer.known_end(tp).is_some_and(|high| running.task.next() >= high) {
                     at_end.push(task.clone());
                 }
@@ -515,7 +527,8 @@ impl Worker {
     }
 
     fn is_at_end(&self) -> bool {
-        let known: usize = self.prepared.sources.values().map(|s| usize::try_from(s.partitions).unwrap_or(0)).sum();
+        let known: usize =
+            self.prepared.sources.values().map(|s| usize::try_from(s.partitions).unwrap_or(0)).sum();
         self.slots.len() >= known
             && self.slots.values().all(|slot| match slot {
                 Slot::Waiting { .. } => false,

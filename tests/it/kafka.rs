@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millstream::kafka::{Admin, BatchItem, Consumer, GroupEvent, KafkaError, KafkaSettings, Producer};
-use millstream_core::model::{Fingerprint, Offset, Partition, TopicPartition};
+use millstream_core::model::{Offset, Partition, TopicPartition};
 use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -20,7 +20,6 @@ struct Seen {
     offset: Offset,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    fingerprint: Fingerprint,
 }
 
 type Log = BTreeMap<TopicPartition, Vec<Seen>>;
@@ -118,7 +117,6 @@ fn poll_into(consumer: &mut Consumer, log: &mut Log) -> usize {
                     offset: r.offset(),
                     key: r.key().map(<[u8]>::to_vec),
                     value: r.value().map(<[u8]>::to_vec),
-                    fingerprint: r.fingerprint(),
                 }))
             }
             BatchItem::Error { partition, error } => panic!("{partition:?}: {error}"),

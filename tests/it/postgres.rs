@@ -2,6 +2,8 @@
 //!
 //! `DATABASE_URL` names a login that may create databases and roles.
 
+#[cfg(feature = "fault")]
+mod deliberate;
 mod epochs;
 mod fencing;
 mod fixture;

@@ -13,7 +13,9 @@ use crate::window::{Lateness, lateness, tumbling_window, watermark};
 
 use super::counts::Tally;
 use super::windows::Windows;
-use super::{DeadLetter, Effects, Header, Outputs, Record, RecordMessage, SideMessage, StateStore, StoreError};
+use super::{
+    DeadLetter, Effects, Header, Outputs, Record, RecordMessage, SideMessage, StateStore, StoreError,
+};
 
 /// How much of a value over the limit goes into its dead letter.
 const TOO_LARGE_PREFIX: usize = 65_536;
@@ -188,7 +190,8 @@ impl Gather {
         if !too_late {
             return self.windows.add(store, (matched.aggregate, window), key, arguments, effects.rows);
         }
-        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark) {
+        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark)
+        {
             let headers = late_headers(incoming, (&aggregate.name, watermark, window.end));
             self.outputs.side.push(SideMessage {
                 topic: topic.clone(),
@@ -224,7 +227,10 @@ fn output_key<'r>(output: &RecordOutput, incoming: &'r Incoming<'_>) -> Option<&
     }
 }
 
-fn late_headers(incoming: &Incoming<'_>, (aggregate, watermark, end): (&str, EventTime, EventTime)) -> Vec<Header> {
+fn late_headers(
+    incoming: &Incoming<'_>,
+    (aggregate, watermark, end): (&str, EventTime, EventTime),
+) -> Vec<Header> {
     let mut headers = (incoming.record.headers)();
     headers.push(text_header("aggregate", aggregate.to_owned()));
     headers.push(text_header("watermark", watermark.to_string()));

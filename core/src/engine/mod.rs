@@ -13,8 +13,6 @@ mod outputs;
 mod report;
 mod store;
 mod task;
-#[cfg(test)]
-mod tests;
 mod trial;
 mod windows;
 

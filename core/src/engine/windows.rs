@@ -61,7 +61,8 @@ struct Entry {
 impl Windows {
     /// `budget_bytes` bounds what clean buckets may take.
     pub fn new(plan: &Plan, aggregates: &[AggregateId], budget_bytes: usize) -> Windows {
-        let aggregates = aggregates.iter().map(|id| AggregateWindows::new(*id, &plan.aggregates[id.0])).collect();
+        let aggregates =
+            aggregates.iter().map(|id| AggregateWindows::new(*id, &plan.aggregates[id.0])).collect();
         Windows { aggregates, budget_bytes, bytes: 0, clock: 0 }
     }
 
@@ -165,7 +166,9 @@ impl Windows {
                 .aggregates
                 .iter()
                 .enumerate()
-                .flat_map(|(i, a)| a.buckets.iter().map(move |(start, b)| (b.touched, i, *start, b.dirty.is_empty())))
+                .flat_map(|(i, a)| {
+                    a.buckets.iter().map(move |(start, b)| (b.touched, i, *start, b.dirty.is_empty()))
+                })
                 .filter(|(touched, .., clean)| *clean && *touched < self.clock)
                 .min();
             let Some((_, i, start, _)) = oldest else { break };
@@ -206,7 +209,13 @@ impl Bucket {
         broken.map_or(Ok(bucket), Err)
     }
 
-    fn seal(&mut self, window: WindowSpan, prefix: &[u8], changes: &mut Vec<Change>, rows: &mut Vec<DeltaRow>) {
+    fn seal(
+        &mut self,
+        window: WindowSpan,
+        prefix: &[u8],
+        changes: &mut Vec<Change>,
+        rows: &mut Vec<DeltaRow>,
+    ) {
         self.dirty.sort_unstable();
         for key in self.dirty.drain(..) {
             let entry = self.entries.get_mut(&key).expect("a dirty key has an entry");
@@ -217,7 +226,11 @@ impl Bucket {
             }
             changes.push(Change::Put { family: Family::Windows, key: window_key(prefix, &key), value });
             if !entry.delta.is_empty() {
-                rows.push(DeltaRow { window, key: key.into_vec(), accumulators: std::mem::take(&mut entry.delta) });
+                rows.push(DeltaRow {
+                    window,
+                    key: key.into_vec(),
+                    accumulators: std::mem::take(&mut entry.delta),
+                });
             }
         }
     }

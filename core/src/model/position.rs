@@ -112,3 +112,24 @@ impl fmt::Display for RollingHash {
         write!(f, "{:016x}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+        Fingerprint::of(Offset(3), 1, key, value).hash
+    }
+
+    #[test]
+    fn null_differs_from_empty() {
+        assert_ne!(hash(None, Some(b"v")), hash(Some(b""), Some(b"v")));
+        assert_ne!(hash(Some(b"k"), None), hash(Some(b"k"), Some(b"")));
+    }
+
+    #[test]
+    fn bytes_do_not_move_between_key_and_value() {
+        assert_ne!(hash(Some(b"ab"), Some(b"c")), hash(Some(b"a"), Some(b"bc")));
+        assert_ne!(hash(None, Some(b"abc")), hash(Some(b"abc"), None));
+    }
+}

@@ -107,8 +107,8 @@ fn offset_outside_of_the_log_is_an_error_and_no_reset() {
     let mut consumer = join(&settings(&app), &input, Offset(1_000));
     let error = until("the error", || {
         consumer.poll_group().unwrap();
-        let found = consumer.poll_batch(10).items().find_map(|item| match item {
-            BatchItem::Error { error, .. } => Some(error.clone()),
+        let found = consumer.poll_batch(10).items().next().map(|item| match item {
+            BatchItem::Error { error, .. } => error.clone(),
             BatchItem::Records(run) => panic!("{} records of {}", run.len(), run.partition()),
         });
         consumer.wait(TURN);

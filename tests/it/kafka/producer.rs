@@ -1,5 +1,6 @@
 //! Transactions, fences and refusals.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use millstream::kafka::{BatchItem, CommittedOffset, Consumer, GroupEvent, KafkaError, Message};
@@ -19,7 +20,7 @@ fn output_and_offsets_commit_in_one_transaction() {
     let worker = settings(&app);
     let partition = TopicPartition::new(&*input, 0);
     let mut consumer = join(&worker, &input, Offset(0));
-    let none = consumer.stable_offsets(&[partition.clone()], LIMIT).unwrap();
+    let none = consumer.stable_offsets(from_ref(&partition), LIMIT).unwrap();
     assert_eq!((none[0].offset, none[0].metadata.as_str()), (None, ""));
     read(&mut consumer, 10);
 
@@ -36,7 +37,7 @@ fn output_and_offsets_commit_in_one_transaction() {
         out.send_offsets(&[committed], &group, LIMIT).unwrap();
         out.commit(LIMIT).unwrap();
         assert!(!out.in_doubt());
-        let stable = consumer.stable_offsets(&[partition.clone()], LIMIT).unwrap();
+        let stable = consumer.stable_offsets(from_ref(&partition), LIMIT).unwrap();
         assert_eq!((stable[0].offset, stable[0].metadata.as_str()), (Some(Offset(epoch)), value.as_str()));
     }
     let mut reader = join(&settings(&unique("reader")), &output, Offset(0));
@@ -57,7 +58,7 @@ fn pending_transaction_makes_an_offset_unstable() {
     let committed =
         CommittedOffset { partition: partition.clone(), offset: Offset(0), metadata: String::new() };
     out.send_offsets(&[committed], &group, LIMIT).unwrap();
-    let pending = consumer.stable_offsets(&[partition.clone()], Duration::from_millis(500)).unwrap_err();
+    let pending = consumer.stable_offsets(from_ref(&partition), Duration::from_millis(500)).unwrap_err();
     assert_eq!(pending, KafkaError::Unstable { partition: partition.clone() });
     out.commit(LIMIT).unwrap();
     let stable = consumer.stable_offsets(&[partition], LIMIT).unwrap();
