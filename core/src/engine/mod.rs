@@ -26,4 +26,4 @@ pub use report::{
 };
 pub use store::{Change, Family, MemoryStore, StateStore, StoreError};
 pub use task::{Effects, Record, Task, TaskIdentity};
-pub use trial::{TrialOptions, run_trial};
+pub use trial::{TrialInput, TrialOptions, run_trial};

@@ -42,13 +42,16 @@ pub struct TrialOptions {
     pub commit_time: EventTime,
 }
 
+/// The values of one source's records, in order.
+pub type TrialInput = (SourceId, Vec<Vec<u8>>);
+
 /// Runs the plan on the records of each source, in order. A source without input has empty partitions.
 ///
 /// # Errors
 /// Only by a fault of our own: the state is in memory.
 pub fn run_trial(
     plan: &Plan,
-    inputs: &[(SourceId, Vec<Vec<u8>>)],
+    inputs: &[TrialInput],
     options: TrialOptions,
 ) -> Result<TrialReport, StoreError> {
     run_in_epochs(plan, inputs, options, EPOCH_RECORDS)
@@ -56,7 +59,7 @@ pub fn run_trial(
 
 fn run_in_epochs(
     plan: &Plan,
-    inputs: &[(SourceId, Vec<Vec<u8>>)],
+    inputs: &[TrialInput],
     options: TrialOptions,
     epoch_records: usize,
 ) -> Result<TrialReport, StoreError> {
