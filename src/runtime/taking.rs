@@ -85,6 +85,10 @@ impl Taker<'_> {
     ) -> Result<Findings, Halt> {
         let row = fence(links, tp)?;
         reached(Point::TakeFenced);
+        if links.kafka_outputs() {
+            // Why: a transaction that this worker left open holds its group offset unstable until it is fenced.
+            links.producer()?;
+        }
         let group = links.stable_offsets(std::slice::from_ref(tp))?.into_iter().next();
         reached(Point::TakeGroupOffsetRead);
         let (low, high) = links.log_range(tp)?;
