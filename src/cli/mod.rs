@@ -5,18 +5,18 @@
 
 mod exit;
 mod file;
-//TMP mod healthcheck;
+mod healthcheck;
 pub mod logging;
-//TMP mod output;
-//TMP mod plan;
+mod output;
+mod plan;
 mod progress;
 mod report;
 mod run;
-//TMP mod schema;
-//TMP mod status;
-//TMP mod test;
-//TMP mod try_file;
-//TMP mod validate;
+mod schema;
+mod status;
+mod test;
+mod try_file;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -48,19 +48,19 @@ enum Command {
     /// Run a pipeline: read its topics and keep its outputs exactly once.
     Run(run::RunArguments),
     /// Check a pipeline file and report every problem with its position.
-    //TMP     Validate(validate::ValidateArguments),
+    Validate(validate::ValidateArguments),
     /// Show what a pipeline file means: sources, windows, tables, topics.
-    //TMP     Plan(plan::PlanArguments),
+    Plan(plan::PlanArguments),
     /// Run the tests that stand in a pipeline file; needs no server.
-    //TMP     Test(test::TestArguments),
+    Test(test::TestArguments),
     /// Run the whole engine on a file of events and print the tables; needs no server.
-    //TMP     Try(try_file::TryArguments),
+    Try(try_file::TryArguments),
     /// Show where a running or stopped pipeline stands.
-    //TMP     Status(status::StatusArguments),
+    Status(status::StatusArguments),
     /// Print the JSON Schema of the pipeline file, for editors.
-    //TMP     Schema(schema::SchemaArguments),
+    Schema(schema::SchemaArguments),
     /// Ask a running instance whether it is ready; for container health checks.
-    //TMP     Healthcheck(healthcheck::HealthcheckArguments),
+    Healthcheck(healthcheck::HealthcheckArguments),
     /// Print the names of all crash points.
     #[cfg(feature = "fault")]
     FaultPoints,
@@ -80,13 +80,13 @@ pub fn main() -> ExitCode {
     };
     let exit = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-        //TMP         Command::Validate(arguments) => validate::validate(&arguments),
-        //TMP         Command::Plan(arguments) => plan::plan(&arguments),
-        //TMP         Command::Test(arguments) => test::test(&arguments),
-        //TMP         Command::Try(arguments) => try_file::try_file(&arguments),
-        //TMP         Command::Status(arguments) => status::status(&arguments),
-        //TMP         Command::Schema(arguments) => schema::schema(&arguments),
-        //TMP         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
+        Command::Validate(arguments) => validate::validate(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Try(arguments) => try_file::try_file(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Schema(arguments) => schema::schema(&arguments),
+        Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
         #[cfg(feature = "fault")]
         Command::FaultPoints => {
             for point in crate::fault::Point::ALL {

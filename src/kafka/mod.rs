@@ -17,7 +17,6 @@ mod context;
 mod error;
 mod ffi;
 mod group;
-mod partitioner;
 mod producer;
 
 pub use admin::{Admin, TopicDescription};
@@ -28,5 +27,5 @@ pub use context::GroupEvent;
 pub use error::KafkaError;
 pub use ffi::GroupMetadata;
 pub use group::GroupOffset;
-pub use partitioner::partition_for;
+pub use millstream_core::codec::partition_for;
 pub use producer::{CommittedOffset, Message, OutputTopic, Producer};

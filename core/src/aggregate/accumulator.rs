@@ -164,7 +164,7 @@ fn keep(kept: &mut Value<'static>, candidate: &Value<'_>, wanted: Ordering) {
 }
 
 /// Order of two values of one type that are not null; text by bytes (collation C).
-fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+pub(crate) fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     match (a, b) {
         (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
         (Value::Bigint(a), Value::Bigint(b)) => a.cmp(b),

@@ -7,6 +7,6 @@
 mod accumulator;
 mod average;
 
-pub(crate) use accumulator::encode_value;
 pub use accumulator::{Accumulator, AccumulatorError};
+pub(crate) use accumulator::{compare, encode_value};
 pub use average::nearest_quotient;

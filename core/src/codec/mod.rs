@@ -14,6 +14,7 @@ mod field;
 mod inet;
 mod json;
 mod names;
+mod partitioner;
 mod scan;
 mod splice;
 mod state;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use decode::{Decoded, RecordDecoder};
 pub use json::write_json;
+pub use partitioner::partition_for;
 pub use splice::{SpliceNames, splice};
 pub use state::{
     META_KEY, StateCodecError, TaskMeta, decode_group_key, decode_meta, encode_group_key, encode_meta,

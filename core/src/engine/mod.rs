@@ -7,16 +7,25 @@
 
 mod counts;
 mod epoch;
+mod expectation;
 mod gather;
 mod outputs;
+mod report;
 mod store;
 mod task;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod windows;
 
 pub use counts::{AggregateCounts, TaskCounts};
 pub use epoch::{DeltaRow, SealedEpoch, merge_deltas};
+pub use expectation::{Difference, difference};
 pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage};
+pub use report::{
+    PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
+    TrialValue,
+};
 pub use store::{Change, Family, MemoryStore, StateStore, StoreError};
 pub use task::{Effects, Record, Task, TaskIdentity};
+pub use trial::{TrialInput, TrialOptions, run_trial};

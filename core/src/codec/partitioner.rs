@@ -1,6 +1,6 @@
 //! Which partition of an output topic a key belongs to: what the Java client's default partitioner answers.
 
-use millstream_core::model::Partition;
+use crate::model::Partition;
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;

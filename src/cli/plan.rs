@@ -1,0 +1,401 @@
+//! `millstream plan`
+
+use std::fmt::Write;
+
+use clap::Args;
+use millstream_core::model::Span;
+use millstream_core::pipeline::{
+    Aggregate, Encoding, Field, Function, OnFail, OutputTimestamp, Plan, RecordOutput, Selected, SetValue,
+    Source, Start, Window,
+};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::file::FileArgument;
+use super::output::{OutputArgument, OutputFormat, answer, answer_json, grid, indented, plural, span, text};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs no server. The semantic hash names what the file computes: it changes with sources, aggregates and record
+outputs, and with nothing else.
+
+Example:
+  millstream plan pipeline.yaml --output json | jq -r '.warnings[]'")]
+pub struct PlanArguments {
+    #[command(flatten)]
+    file: FileArgument,
+    #[command(flatten)]
+    output: OutputArgument,
+}
+
+/// Shows what the file means.
+pub fn plan(arguments: &PlanArguments) -> Exit {
+    let plan = match arguments.file.load() {
+        Ok(plan) => plan,
+        Err(exit) => return exit,
+    };
+    let view = view(&plan);
+    match arguments.output.output {
+        OutputFormat::Json => answer_json(&view, Exit::Ok),
+        OutputFormat::Table => answer(&tables(&view), Exit::Ok),
+    }
+}
+
+/// The plan in words.
+#[derive(Debug, Serialize)]
+struct PlanView {
+    application: String,
+    semantic_hash: String,
+    commit_interval: String,
+    dead_letter_table: Option<String>,
+    sources: Vec<SourceView>,
+    aggregates: Vec<AggregateView>,
+    records: Vec<RecordView>,
+    tests: usize,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceView {
+    name: String,
+    topic: String,
+    /// None: the topic must exist.
+    create_partitions: Option<i32>,
+    fields: Vec<FieldView>,
+    event_time: String,
+    watermark_delay: String,
+    max_future: String,
+    idle_after: String,
+    keyed_by: Option<String>,
+    start: String,
+    checks: Vec<CheckView>,
+    max_record_bytes: usize,
+    dead_letter_topic: Option<String>,
+    late_topic: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldView {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    required: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckView {
+    name: String,
+    expect: String,
+    on_fail: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct AggregateView {
+    name: String,
+    from: String,
+    #[serde(rename = "where")]
+    condition: Option<String>,
+    window: String,
+    allowed_lateness: String,
+    table: String,
+    key: Vec<String>,
+    columns: Vec<ColumnView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ColumnView {
+    name: String,
+    sql_type: &'static str,
+    nullable: bool,
+    /// What it holds, where that is an expression of the file.
+    is: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RecordView {
+    name: String,
+    from: String,
+    topic: String,
+    /// None: the input's key.
+    key: Option<String>,
+    timestamp: &'static str,
+    set: Vec<SetView>,
+}
+
+#[derive(Debug, Serialize)]
+struct SetView {
+    name: String,
+    value: String,
+}
+
+fn view(plan: &Plan) -> PlanView {
+    PlanView {
+        application: plan.application.to_string(),
+        semantic_hash: format!("{:016x}", plan.hash),
+        commit_interval: span(plan.commit_interval),
+        dead_letter_table: plan.dead_letter_table.as_ref().map(|table| format!("millstream.{table}")),
+        sources: plan.sources.iter().map(source).collect(),
+        aggregates: plan.aggregates.iter().map(|a| aggregate(plan, a)).collect(),
+        records: plan.records.iter().map(|output| record(plan, output)).collect(),
+        tests: plan.tests.len(),
+        warnings: warnings(plan),
+    }
+}
+
+fn source(source: &Source) -> SourceView {
+    let name_of = |field: &Field| field.name.to_string();
+    SourceView {
+        name: source.name.to_string(),
+        topic: source.topic.to_string(),
+        create_partitions: source.create_partitions,
+        fields: source.fields.iter().map(field).collect(),
+        event_time: name_of(&source.fields[source.event_time.0]),
+        watermark_delay: span(source.watermark.delay),
+        max_future: span(source.watermark.max_future),
+        idle_after: span(source.watermark.idle_after),
+        keyed_by: source.keyed_by.map(|id| name_of(&source.fields[id.0])),
+        start: match source.start {
+            Start::Earliest => "earliest".to_owned(),
+            Start::Latest => "latest".to_owned(),
+            Start::At(time) => time.to_string(),
+        },
+        checks: source
+            .checks
+            .iter()
+            .map(|check| CheckView {
+                name: check.name.to_string(),
+                expect: check.expect.canonical(),
+                on_fail: match check.on_fail {
+                    OnFail::DeadLetter => "dead_letter",
+                    OnFail::Count => "count",
+                },
+            })
+            .collect(),
+        max_record_bytes: source.max_record_bytes,
+        dead_letter_topic: source.dead_letter_topic.as_deref().map(str::to_owned),
+        late_topic: source.late_topic.as_deref().map(str::to_owned),
+    }
+}
+
+fn field(field: &Field) -> FieldView {
+    let data_type = match field.encoding {
+        Encoding::Plain => field.data_type.to_string(),
+        Encoding::Millis => "timestamp_ms".to_owned(),
+        Encoding::Seconds => "timestamp_s".to_owned(),
+    };
+    FieldView { name: field.name.to_string(), data_type, required: field.required }
+}
+
+fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
+    let Window::Tumbling { size } = aggregate.window;
+    let by = aggregate.by.iter().map(|by| (&by.name, by.expr.canonical()));
+    let selected = aggregate.select.iter().map(|s| (&s.name, call(s)));
+    let meanings: Vec<_> = by.chain(selected).collect();
+    AggregateView {
+        name: aggregate.name.to_string(),
+        from: plan.sources[aggregate.source.0].name.to_string(),
+        condition: aggregate.condition.as_ref().map(|c| c.canonical()),
+        window: format!("tumble {}", span(size)),
+        allowed_lateness: span(aggregate.allowed_lateness),
+        table: aggregate.table.name.clone(),
+        key: aggregate.table.key.iter().map(ToString::to_string).collect(),
+        columns: aggregate
+            .table
+            .columns
+            .iter()
+            .map(|column| ColumnView {
+                name: column.name.to_string(),
+                sql_type: column.data_type.sql(),
+                nullable: column.nullable,
+                is: meanings.iter().find(|(name, _)| **name == column.name).map(|(_, is)| is.clone()),
+            })
+            .collect(),
+    }
+}
+
+fn call(selected: &Selected) -> String {
+    let function = match selected.function {
+        Function::Count => "count",
+        Function::Sum => "sum",
+        Function::Min => "min",
+        Function::Max => "max",
+        Function::Avg => "avg",
+    };
+    let argument = selected.argument.as_ref().map_or_else(|| "*".to_owned(), |a| a.canonical());
+    let filter = selected.filter.as_ref().map(|f| format!(" filter (where {})", f.canonical()));
+    format!("{function}({argument}){}", filter.unwrap_or_default())
+}
+
+fn record(plan: &Plan, output: &RecordOutput) -> RecordView {
+    let source = &plan.sources[output.source.0];
+    RecordView {
+        name: output.name.to_string(),
+        from: source.name.to_string(),
+        topic: output.topic.to_string(),
+        key: output.key.map(|id| source.fields[id.0].name.to_string()),
+        timestamp: match output.timestamp {
+            OutputTimestamp::Produced => "produced",
+            OutputTimestamp::Input => "input",
+        },
+        set: output
+            .set
+            .iter()
+            .map(|(name, value)| SetView {
+                name: name.to_string(),
+                value: match value {
+                    SetValue::CommitTime => "commit_time()".to_owned(),
+                    SetValue::Expr(expr) => expr.canonical(),
+                },
+            })
+            .collect(),
+    }
+}
+
+/// What is allowed and seldom meant.
+fn warnings(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, source) in plan.sources.iter().enumerate() {
+        let name = &source.name;
+        let is_read = plan.aggregates.iter().any(|a| a.source.0 == index)
+            || plan.records.iter().any(|output| output.source.0 == index);
+        if !is_read {
+            warnings.push(format!("sources.{name}: nothing reads it"));
+        }
+        if source.keyed_by.is_none() {
+            warnings.push(format!(
+                "sources.{name}: no keyed_by; one key's records may be in several partitions, each with a watermark of \
+                 its own, and rows are merged from all of them"
+            ));
+        }
+        if source.dead_letter_topic.is_none() && plan.dead_letter_table.is_none() {
+            warnings.push(format!(
+                "sources.{name}: dead records are only counted; see bad_data.topic and .table"
+            ));
+        }
+    }
+    for aggregate in &plan.aggregates {
+        let name = &aggregate.name;
+        if aggregate.allowed_lateness == Span::ZERO {
+            warnings.push(format!(
+                "aggregates.{name}: allowed lateness is 0; what comes after the watermark has passed a window's end is \
+                 not counted in it"
+            ));
+        }
+        let source = &plan.sources[aggregate.source.0];
+        if source.late_topic.is_none() {
+            warnings.push(format!("aggregates.{name}: too late records are only counted; see late.topic"));
+        }
+    }
+    if plan.tests.is_empty() {
+        warnings.push("tests: there are none; `millstream test` would run them without a server".to_owned());
+    }
+    warnings
+}
+
+fn tables(view: &PlanView) -> String {
+    let mut out = format!(
+        "{}: semantic hash {}, an epoch every {}\n",
+        view.application, view.semantic_hash, view.commit_interval
+    );
+    if let Some(table) = &view.dead_letter_table {
+        let _ = writeln!(out, "dead letters go to table {table}");
+    }
+    for source in &view.sources {
+        out.push_str(&source_table(source));
+    }
+    for aggregate in &view.aggregates {
+        out.push_str(&aggregate_table(aggregate));
+    }
+    for output in &view.records {
+        out.push_str(&record_table(output));
+    }
+    let _ = writeln!(out, "\n{}", plural(view.tests, "test"));
+    for warning in &view.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+fn source_table(source: &SourceView) -> String {
+    let topic = match source.create_partitions {
+        Some(count) => format!("{}, created with {} if missing", source.topic, partitions(count)),
+        None => format!("{}, which must exist", source.topic),
+    };
+    let none = || "nowhere".to_owned();
+    let mut table = grid(&["", ""]);
+    let event_time = format!(
+        "{}, watermark {} behind, at most {} ahead of the record's timestamp",
+        source.event_time, source.watermark_delay, source.max_future
+    );
+    for (what, is) in [
+        ("topic", topic),
+        ("event time", event_time),
+        ("keyed by", source.keyed_by.clone().unwrap_or_else(|| "no field".to_owned())),
+        ("start", source.start.clone()),
+        ("record size", format!("at most {} bytes", source.max_record_bytes)),
+        ("dead letters to", source.dead_letter_topic.clone().unwrap_or_else(none)),
+        ("too late records to", source.late_topic.clone().unwrap_or_else(none)),
+    ] {
+        table.add_row([text(what), text(is)]);
+    }
+    let mut fields = grid(&["field", "type", "required"]);
+    for field in &source.fields {
+        let required = if field.required { "yes" } else { "no" };
+        fields.add_row([text(&field.name), text(&field.data_type), text(required)]);
+    }
+    let mut out = format!("\nsource {}\n{}{}", source.name, without_header(&table), indented(&fields));
+    if !source.checks.is_empty() {
+        let mut checks = grid(&["check", "on fail", "expect"]);
+        for check in &source.checks {
+            checks.add_row([text(&check.name), text(check.on_fail), text(&check.expect)]);
+        }
+        out.push_str(&indented(&checks));
+    }
+    out
+}
+
+fn aggregate_table(aggregate: &AggregateView) -> String {
+    let mut columns = grid(&["column", "sql type", "null", "key", "is"]);
+    for column in &aggregate.columns {
+        let key = if aggregate.key.contains(&column.name) { "key" } else { "" };
+        let null = if column.nullable { "null" } else { "not null" };
+        let is = column.is.as_deref().unwrap_or_default();
+        columns.add_row([&column.name, column.sql_type, null, key, is].map(text));
+    }
+    let condition = aggregate.condition.as_ref().map(|c| format!(", where {c}"));
+    format!(
+        "\naggregate {}\n {} of {}{}, allowed lateness {}, to table {} by key ({})\n{}",
+        aggregate.name,
+        aggregate.window,
+        aggregate.from,
+        condition.unwrap_or_default(),
+        aggregate.allowed_lateness,
+        aggregate.table,
+        aggregate.key.join(", "),
+        indented(&columns)
+    )
+}
+
+fn record_table(output: &RecordView) -> String {
+    let mut set = grid(&["sets", "to"]);
+    for value in &output.set {
+        set.add_row([text(&value.name), text(&value.value)]);
+    }
+    format!(
+        "\nrecords {}\n {} to topic {}, key {}, timestamp {}\n{}",
+        output.name,
+        output.from,
+        output.topic,
+        output.key.as_deref().unwrap_or("of the input"),
+        output.timestamp,
+        if output.set.is_empty() { String::new() } else { indented(&set) }
+    )
+}
+
+fn partitions(count: i32) -> String {
+    plural(usize::try_from(count).unwrap_or_default(), "partition")
+}
+
+fn without_header(table: &comfy_table::Table) -> String {
+    indented(table).split_inclusive('\n').skip(1).collect()
+}
