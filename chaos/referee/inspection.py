@@ -15,7 +15,15 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from .database import Database
-from .log import InputReader, LogTimeout, OutputReader, end_offsets, partition_count
+from .log import (
+    REQUEST_SECONDS,
+    InputReader,
+    LogTimeout,
+    OutputReader,
+    end_offsets,
+    partition_count,
+    patiently,
+)
 from .messages import Stream
 from .pipeline import Pipeline
 from .referee import Referee
@@ -174,9 +182,13 @@ class Inspection:
         request = ConsumerGroupTopicPartitions(
             self.pipeline.name, [TopicPartition(*place) for place in places]
         )
-        answer = self.admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=10.0)
+        answers = patiently(
+            lambda: self.admin.list_consumer_group_offsets(
+                [request], require_stable=True, request_timeout=REQUEST_SECONDS
+            )[self.pipeline.name].result()
+        )
         violations = []
-        for found in answer[self.pipeline.name].result().topic_partitions:
+        for found in answers.topic_partitions:
             due = snapshot.progress[(found.topic, found.partition)].next
             if found.offset != due:
                 where = f"group offset of {found.topic}/{found.partition}"

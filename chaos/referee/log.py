@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition
@@ -21,6 +22,8 @@ from .messages import Message
 BATCH = 10_000
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
+PATIENCE_SECONDS, PATIENCE_PAUSE_SECONDS = 30.0, 0.2
+Answer = TypeVar("Answer")
 MISSING_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 
@@ -28,19 +31,35 @@ class LogTimeout(TimeoutError):
     """The broker did not deliver in time what it has."""
 
 
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Asks again for a while: a broker that has just come back knows no leaders yet."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(PATIENCE_PAUSE_SECONDS)
+
+
 def partition_count(admin: AdminClient, topic: str) -> int:
     """0 where there is no such topic."""
-    metadata = admin.list_topics(topic, timeout=REQUEST_SECONDS).topics.get(topic)
+    metadata = patiently(lambda: admin.list_topics(topic, timeout=REQUEST_SECONDS)).topics.get(topic)
     return 0 if metadata is None or metadata.error is not None else len(metadata.partitions)
 
 
 def end_offsets(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
     """The last stable offset of each partition."""
     request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-    answers = admin.list_offsets(
-        request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
-    )
-    return {where.partition: future.result().offset for where, future in answers.items()}
+
+    def ask() -> dict[int, int]:
+        answers = admin.list_offsets(
+            request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+        )
+        return {where.partition: future.result().offset for where, future in answers.items()}
+
+    return patiently(ask)
 
 
 class TopicReader:

@@ -13,6 +13,8 @@ mod outputs;
 mod report;
 mod store;
 mod task;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod windows;
 
