@@ -101,7 +101,8 @@ fn exchange(addr: &str) -> io::Result<String> {
 fn converse(mut stream: TcpStream, host: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    write!(stream, "GET /readyz HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /readyz HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

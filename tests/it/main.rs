@@ -4,6 +4,8 @@
     reason = "real servers need fresh names and real deadlines; tidy bans sleeps"
 )]
 
+mod bad_records;
+mod cli;
 mod kafka;
 mod postgres;
 mod tidy;
