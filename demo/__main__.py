@@ -54,7 +54,7 @@ def show_results(screen: Screen, world: World, books: Books) -> None:
         screen.say(f"   {views:>5,} views in {minutes:>3} windows  {page}")
     screen.title("One record of topic enriched_activity")
     screen.say(f"   {one_record(world, 'enriched_activity')}")
-    screen.title("Dead letters (table millstream.dead_letters, topic user_activity.dead-letters)")
+    screen.title("Dead letters (table millstream.dead_letters, topic activity.dead-letters)")
     for reason, topic, partition, offset, value in books.dead_letters():
         screen.say(f"   {reason} at {topic}/{partition} offset {offset}: {value} ...")
 

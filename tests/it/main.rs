@@ -8,4 +8,5 @@ mod bad_records;
 mod cli;
 mod kafka;
 mod postgres;
+mod release;
 mod tidy;
