@@ -4,7 +4,7 @@
 //! for anything that a replay has to reproduce: state and outputs depend on the log alone. Whoever needs the time
 //! holds a `dyn Clock`, handed down from the command. Tested here.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millstream_core::model::EventTime;
 
@@ -33,6 +33,34 @@ impl Clock for SystemClock {
     }
 }
 
+/// A bound on a wait for a neighbour.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    pub fn after(span: Duration) -> Deadline {
+        Deadline(SystemClock.monotonic() + span)
+    }
+
+    pub fn passed(self) -> bool {
+        SystemClock.monotonic() >= self.0
+    }
+}
+
+/// Measures how long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        Stopwatch(SystemClock.monotonic())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        SystemClock.monotonic() - self.0
+    }
+}
+
 /// Negative before 1970; saturates where the machine's clock is absurd.
 fn micros_since_epoch(at: SystemTime) -> i64 {
     match at.duration_since(UNIX_EPOCH) {
@@ -43,8 +71,6 @@ fn micros_since_epoch(at: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -5,13 +5,15 @@ use std::ffi::CString;
 use std::io;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_core::model::{EventTime, Offset, Recovery, TopicPartition};
 use rdkafka::client::NativeClient;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
+
+use crate::clock::Deadline;
 
 use super::batch::{Batch, Slot, Span};
 use super::config::KafkaSettings;
@@ -230,8 +232,8 @@ impl Consumer {
         self.stop_serving();
         if leave_group {
             self.client().unsubscribe();
-            let deadline = Instant::now() + CLOSE_TIMEOUT;
-            while self.client().assignment().is_ok_and(|list| list.count() > 0) && Instant::now() < deadline {
+            let deadline = Deadline::after(CLOSE_TIMEOUT);
+            while self.client().assignment().is_ok_and(|list| list.count() > 0) && !deadline.passed() {
                 self.client().poll(CLOSE_POLL);
             }
         }
@@ -261,7 +263,7 @@ impl Consumer {
     }
 
     fn seek(&self, partition: &TopicPartition, at: Offset) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + SEEK_TIMEOUT;
+        let deadline = Deadline::after(SEEK_TIMEOUT);
         loop {
             let mut list = TopicPartitionList::new();
             group::add(&mut list, partition, ListOffset::Offset(at.0))?;
@@ -272,7 +274,11 @@ impl Consumer {
             match ffi::entries(&sought).into_iter().next().and_then(|entry| entry.error) {
                 None => return Ok(()),
                 // Why: assigning is not waited for, and a partition that has not started yet cannot seek.
-                Some(Code::State | Code::PreviousInProgress) if Instant::now() < deadline => {
+                Some(Code::State | Code::PreviousInProgress) if !deadline.passed() => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "nothing tells when a partition has started"
+                    )]
                     thread::sleep(SEEK_RETRY);
                 }
                 Some(code) => return Err(KafkaError::of_partition(partition, code, code.to_string())),

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_core::model::TopicPartition;
 use rdkafka::bindings::rd_kafka_resp_err_t as Response;
@@ -16,6 +16,8 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::clock::Stopwatch;
 
 use super::error::{KafkaError, Undelivered};
 use super::ffi;
@@ -38,7 +40,7 @@ pub enum GroupEvent {
 /// Log lines and outages of one client.
 #[derive(Default)]
 pub(super) struct Journal {
-    told: Mutex<Option<Instant>>,
+    told: Mutex<Option<Stopwatch>>,
     reason: Mutex<String>,
     broker_down: AtomicBool,
 }
@@ -60,7 +62,7 @@ impl Journal {
         if told.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
             tracing::debug!(%error, reason, "kafka still reports errors");
         } else {
-            *told = Some(Instant::now());
+            *told = Some(Stopwatch::start());
             tracing::warn!(%error, reason, "kafka reports an error; the client goes on trying");
         }
     }

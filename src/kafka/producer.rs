@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_core::model::{Offset, Partition, TopicPartition};
 use rdkafka::client::NativeClient;
@@ -12,6 +12,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
+
+use crate::clock::{Deadline, Stopwatch};
 
 use super::config::{KafkaSettings, TRANSACTION_TIMEOUT};
 use super::context::DeliveryNotes;
@@ -143,7 +145,7 @@ impl Producer {
 
     /// Waits until every queued record is acknowledged. The first that was not is the error.
     pub fn drain(&self, timeout: Duration) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         loop {
             // Why: a fenced producer would block one long flush for all of its timeout.
             let drained = ffi::flush(self.native(), FLUSH_SLICE);
@@ -154,7 +156,7 @@ impl Producer {
             if drained {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if deadline.passed() {
                 return Err(KafkaError::TimedOut { operation: "drain" });
             }
         }
@@ -234,11 +236,11 @@ impl Producer {
         &self,
         mut attempt: impl FnMut() -> Result<(), (Code, Option<&'k [u8]>)>,
     ) -> Result<(), (Code, Option<&'k [u8]>)> {
-        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        let deadline = Deadline::after(TRANSACTION_TIMEOUT);
         loop {
             match attempt() {
                 Err((Code::QueueFull, key)) => {
-                    if Instant::now() >= deadline {
+                    if deadline.passed() {
                         return Err((Code::TimedOutQueue, key));
                     }
                     self.client.poll(FULL_QUEUE_POLL);
@@ -264,7 +266,7 @@ impl Producer {
     }
 
     fn timed<T>(&self, call: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let done = call();
         if started.elapsed() >= self.socket_timeout {
             self.in_doubt.store(true, Ordering::Relaxed);

@@ -31,6 +31,9 @@ pub fn produce(
     Ok(())
 }
 
+/// A record as a batch takes it.
+type KeyValue<'b> = (Option<&'b [u8]>, &'b [u8]);
+
 fn produce_records(
     producer: &Producer,
     (topic, count): (OutputTopic, i32),
@@ -50,7 +53,7 @@ fn produce_records(
         }
         return Ok(());
     }
-    let mut by_partition: BTreeMap<Partition, Vec<(Option<&[u8]>, &[u8])>> = BTreeMap::new();
+    let mut by_partition: BTreeMap<Partition, Vec<KeyValue<'_>>> = BTreeMap::new();
     for record in records {
         let partition = partition_for(key(record), source, count);
         by_partition.entry(partition).or_default().push((key(record), &bytes[record.value.clone()]));

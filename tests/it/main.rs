@@ -1,4 +1,8 @@
 //! Tests against the real servers that `./dev up` starts: one binary, a module for each subject.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real servers need fresh names and real deadlines; tidy bans sleeps"
+)]
 
 mod bad_records;
 mod cli;
