@@ -238,7 +238,6 @@ fn tables(status: &Status) -> String {
     if status.tasks.iter().any(|task| task.counts.is_some()) {
         out.push('\n');
         out.push_str(&verdicts(&status.tasks));
-        out.push('\n');
         out.push_str(&aggregates(&status.tasks));
     } else {
         let _ = writeln!(out, "\nno progress is recorded yet");
@@ -286,5 +285,5 @@ fn aggregates(tasks: &[TaskStatus]) -> String {
             table.add_row([text(task_name(task)), text(name)].into_iter().chain(numbers));
         }
     }
-    indented(&table)
+    if table.is_empty() { String::new() } else { format!("\n{}", indented(&table)) }
 }
