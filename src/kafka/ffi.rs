@@ -1,8 +1,7 @@
 //! All unsafe code of the project: the calls of librdkafka that the rdkafka crate does not offer, and one eventfd.
 //!
-//! Owns raw queues, batches of messages, topic handles, group metadata and the eventfd, each freed exactly once by
-//! its `Drop`. It must never outlive the client it was made from: its owners keep the client beside it and drop it
-//! after. Nothing here decides anything; errors leave as codes.
+//! Owns raw queues, batches of messages, topic handles, group metadata and the eventfd, each freed once by its `Drop`.
+//! Must never outlive its client: owners drop the client after. Decides nothing; errors leave as codes.
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
@@ -444,12 +443,8 @@ pub(super) fn describe_topic(
         let queue = rd::rd_kafka_queue_new(client.ptr());
         let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let options = rd::rd_kafka_AdminOptions_new(client.ptr(), operation);
-        rd::rd_kafka_AdminOptions_set_request_timeout(
-            options,
-            millis(timeout),
-            errors.as_mut_ptr(),
-            errors.len(),
-        );
+        let (reason, size) = (errors.as_mut_ptr(), errors.len());
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), reason, size);
         rd::rd_kafka_DescribeTopics(client.ptr(), topics, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, millis(timeout + Duration::from_secs(1)));
         let described = described(event);
@@ -466,8 +461,7 @@ pub(super) fn describe_topic(
 /// # Safety
 /// `event` must be null or an event that lives through the call.
 unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), Failure> {
-    let refused =
-        |code: Code, detail| Failure { code, detail, fatal: false, retriable: true, abortable: false };
+    let refused = |code, detail| Failure { code, detail, fatal: false, retriable: true, abortable: false };
     if event.is_null() {
         return Err(refused(Code::OperationTimedOut, String::new()));
     }
@@ -477,8 +471,8 @@ unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), F
         if code != Code::NoError {
             return Err(refused(code, text(rd::rd_kafka_event_error_string(event))));
         }
-        let result = rd::rd_kafka_event_DescribeTopics_result(event);
         let mut count = 0;
+        let result = rd::rd_kafka_event_DescribeTopics_result(event);
         let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if count != 1 {
             return Err(refused(Code::Fail, format!("{count} topics described instead of one")));
@@ -489,18 +483,18 @@ unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), F
             return Err(refused(code, text(rd::rd_kafka_error_string(error))));
         }
         let id = text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(*topics)));
-        let mut partitions = 0;
-        rd::rd_kafka_TopicDescription_partitions(*topics, &mut partitions);
-        Ok((id, i32::try_from(partitions).unwrap_or(i32::MAX)))
+        let mut count = 0;
+        rd::rd_kafka_TopicDescription_partitions(*topics, &mut count);
+        Ok((id, i32::try_from(count).unwrap_or(i32::MAX)))
     }
 }
 
-/// The end of a log as the last fetch told it, without asking the broker: its high watermark.
+/// The end of a log (its high watermark) as the last fetch told it.
 pub fn known_end(client: &NativeClient, topic: &CStr, partition: i32) -> Option<i64> {
-    let (mut low, mut high) = (-1, -1);
-    // Safety: the client lives, the name ends in a zero byte, and both numbers outlive the call.
-    let answer = unsafe {
-        rd::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high)
+    let (mut low, mut end) = (-1, -1);
+    // Safety: the client lives, the name ends in a zero byte, both numbers outlive the call.
+    unsafe {
+        rd::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut end)
     };
-    (answer == Response::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    (end >= 0).then_some(end)
 }

@@ -6,9 +6,11 @@
 //! in that order. What a worker is about is written on a `Board`. Tested by `tests/it` and `chaos/` on real servers.
 
 mod board;
+mod commit;
 mod epoch;
 mod error;
 mod links;
+mod membership;
 mod outputs;
 mod prepare;
 mod recovery;

@@ -4,23 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_core::commit::{Refusal, RefusalCode};
-use millstream_core::model::{EventTime, Recovery, TopicPartition};
+use millstream_core::commit::Refusal;
+use millstream_core::model::{Recovery, TopicPartition};
 use millstream_core::pipeline::{Plan, SourceId};
 use millstream_core::verdict::Judge;
 
-use crate::fault::{Break, Point, broken, reached};
-use crate::kafka::{BatchItem, GroupEvent, KafkaError};
+use crate::kafka::{BatchItem, KafkaError};
 use crate::postgres::Owned;
 use crate::state::StateDir;
 
 use super::board::{Stage, TaskReport};
-use super::epoch::{EpochContext, Remaining, Share, Trouble};
 use super::links::Links;
-use super::recovery::recover;
 use super::replay::REPLAY_RECORDS;
 use super::slot::{Fed, Slot, Unfed};
-use super::taking::Taker;
 use super::{Halt, Prepared, RuntimeError, StopFlag};
 
 /// Records taken from the client in one go.
@@ -57,13 +53,13 @@ pub struct Worker {
     pub(super) plan: Arc<Plan>,
     pub(super) links: Links,
     pub(super) slots: BTreeMap<TopicPartition, Slot>,
-    judges: BTreeMap<Arc<str>, Arc<Judge>>,
-    prepared: Prepared,
-    state_dir: Arc<StateDir>,
-    options: WorkerOptions,
+    pub(super) judges: BTreeMap<Arc<str>, Arc<Judge>>,
+    pub(super) prepared: Prepared,
+    pub(super) state_dir: Arc<StateDir>,
+    pub(super) options: WorkerOptions,
     stop: Arc<StopFlag>,
     /// Records of live tasks since the last epoch.
-    pending: usize,
+    pub(super) pending: usize,
     pending_since: Instant,
     /// The last batch was full: there is a backlog.
     backlog: bool,
@@ -142,87 +138,6 @@ impl Worker {
             Some(refusal) if how == Finished::AtEnd => Err(Halt::AllStopped(refusal)),
             _ => Ok(how),
         }
-    }
-
-    fn serve_group(&mut self) -> Result<(), Halt> {
-        loop {
-            let event = match self.links.events.pop_front() {
-                Some(event) => Some(event),
-                None => self.links.consumer.poll_group().map_err(RuntimeError::from)?,
-            };
-            match event {
-                None => return Ok(()),
-                Some(GroupEvent::Assigned(partitions)) => self.assigned(&partitions)?,
-                Some(GroupEvent::Revoked { partitions, lost }) => self.revoked(&partitions, lost)?,
-                Some(GroupEvent::Failed(error)) if error.recovery() == Recovery::Fenced => {
-                    return Err(Halt::Duplicate(error));
-                }
-                Some(GroupEvent::Failed(error)) => return Err(RuntimeError::from(error).into()),
-            }
-        }
-    }
-
-    /// The client wants a valid offset at once; where the task really begins is found out later, while it is paused.
-    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Halt> {
-        let mut at = Vec::with_capacity(partitions.len());
-        for tp in partitions {
-            let (low, _) = self.links.log_range(tp)?;
-            at.push((tp.clone(), low));
-        }
-        self.links.consumer.assign(&at).map_err(RuntimeError::from)?;
-        let now = self.links.clock.monotonic();
-        for tp in partitions {
-            self.slots.insert(tp.clone(), Slot::fresh(now));
-        }
-        self.report(true);
-        Ok(())
-    }
-
-    fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Halt> {
-        tracing::info!(count = partitions.len(), lost, "partitions revoked");
-        if !lost {
-            self.commit()?;
-        }
-        for tp in partitions {
-            self.slots.remove(tp);
-        }
-        self.links.consumer.unassign(partitions).map_err(RuntimeError::from)?;
-        self.report(true);
-        Ok(())
-    }
-
-    fn take_waiting(&mut self) -> Result<(), Halt> {
-        let now = self.links.clock.monotonic();
-        let due: Vec<(TopicPartition, Duration)> = self
-            .slots
-            .iter()
-            .filter_map(|(tp, slot)| match slot {
-                Slot::Waiting { retry_at, pause, .. } if *retry_at <= now => Some((tp.clone(), *pause)),
-                _ => None,
-            })
-            .collect();
-        for (tp, pause) in due {
-            let taker = Taker {
-                judge: &self.judges[&tp.topic],
-                prepared: &self.prepared,
-                state_dir: &self.state_dir,
-                window_bytes: self.options.window_bytes,
-            };
-            match taker.take(&mut self.links, &tp) {
-                Ok(running) => {
-                    self.slots.insert(tp, Slot::Running(Box::new(running)));
-                }
-                Err(Halt::Failed(RuntimeError::Refused(refusal))) => self.stop_task(&tp, refusal),
-                Err(Halt::Failed(error)) if is_local(&error) => {
-                    tracing::error!(task = %tp, %error, "task not taken");
-                    let now = self.links.clock.monotonic();
-                    self.slots.insert(tp, Slot::again(now, pause, error.to_string()));
-                }
-                Err(halt) => return Err(halt),
-            }
-            self.report(true);
-        }
-        Ok(())
     }
 
     /// Feeds what has come; answers how many records.
@@ -319,149 +234,6 @@ impl Worker {
             || (age >= interval && !self.backlog)
     }
 
-    /// Commits everything that live tasks have gathered, as one epoch.
-    pub(super) fn commit(&mut self) -> Result<(), Halt> {
-        self.pending = 0;
-        let mut shares = Vec::new();
-        for (tp, slot) in &mut self.slots {
-            let Some(running) =
-                slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut())
-            else {
-                continue;
-            };
-            let high = self.links.consumer.known_end(tp);
-            running.high = high.unwrap_or(running.high).max(running.task.next());
-            shares.push(Share {
-                tp: tp.clone(),
-                owner_epoch: running.task.owner_epoch(),
-                epoch: running.epoch.next(),
-                sealed: running.task.seal(),
-                caught_up: running.task.next() >= running.high,
-                remaining: Remaining::Everything,
-            });
-        }
-        if shares.is_empty() {
-            return Ok(());
-        }
-        reached(Point::EpochProcessed);
-        let started = self.links.clock.monotonic();
-        let commit_time = self.links.clock.now();
-        for share in &mut shares {
-            share.sealed.outputs.stamp(commit_time);
-        }
-        self.carry_out(shares, commit_time)?;
-        let seconds = (self.links.clock.monotonic() - started).as_secs_f64();
-        metrics::histogram!("millstream_epoch_seconds").record(seconds);
-        metrics::counter!("millstream_epochs_total").increment(1);
-        Ok(())
-    }
-
-    /// Brings shares into every participant, through whatever happens on the way.
-    pub(super) fn carry_out(&mut self, mut open: Vec<Share>, commit_time: EventTime) -> Result<(), Halt> {
-        let mut one_by_one = false;
-        while let Some(first) = open.first() {
-            let remaining = first.remaining;
-            let (mut now, later): (Vec<Share>, Vec<Share>) =
-                open.into_iter().partition(|s| s.remaining == remaining);
-            open = later;
-            if one_by_one {
-                open.extend(now.drain(1..));
-            }
-            if broken(Break::StateFirst) {
-                now.iter_mut().for_each(|share| self.write_state(share));
-            }
-            match self.attempt(&now, (remaining, commit_time)) {
-                Ok(()) => {
-                    now.into_iter().for_each(|share| self.share_done(share));
-                    self.recycle_doubtful_producer()?;
-                    continue;
-                }
-                Err(Attempted::Halt(halt)) => return Err(halt),
-                Err(Attempted::Trouble(Trouble::Refused(error))) if now.len() == 1 => {
-                    let refusal = Refusal::new(RefusalCode::SinkRefused, error.to_string());
-                    self.stop_task(&now[0].tp, refusal);
-                    self.links.discard_producer();
-                    continue;
-                }
-                Err(Attempted::Trouble(Trouble::Refused(error))) => {
-                    tracing::warn!(%error, "an output was refused; committing the tasks one by one");
-                    one_by_one = true;
-                }
-                Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
-            }
-            open.append(&mut now);
-            open = self.sort_out(open)?;
-        }
-        Ok(())
-    }
-
-    fn attempt(
-        &mut self,
-        shares: &[Share],
-        (remaining, commit_time): (Remaining, EventTime),
-    ) -> Result<(), Attempted> {
-        let shares: Vec<&Share> = shares.iter().collect();
-        let context = EpochContext { plan: &self.plan, prepared: &self.prepared, commit_time };
-        let parts = self.links.parts().map_err(Attempted::Halt)?;
-        match remaining {
-            Remaining::Everything => context.commit_everything(parts, &shares),
-            Remaining::Outputs => context.commit_outputs(parts, &shares),
-        }
-        .map_err(Attempted::Trouble)
-    }
-
-    /// Asks the witnesses about shares whose attempt failed; answers those to attempt again.
-    fn sort_out(&mut self, mut shares: Vec<Share>) -> Result<Vec<Share>, Halt> {
-        for event in std::mem::take(&mut self.links.events) {
-            match event {
-                GroupEvent::Revoked { partitions, lost: true } => {
-                    shares.retain(|share| !partitions.contains(&share.tp));
-                    self.revoked(&partitions, true)?;
-                }
-                other => self.links.events.push_back(other),
-            }
-        }
-        let recovered = recover(&mut self.links, shares)?;
-        recovered.done.into_iter().for_each(|share| self.share_done(share));
-        for share in recovered.fenced {
-            self.drop_task(&share.tp, "fenced: another owner took the task".into());
-        }
-        for (share, refusal) in recovered.refused {
-            self.stop_task(&share.tp, refusal);
-        }
-        Ok(recovered.open)
-    }
-
-    /// Order: state last. Until here a crash leaves it behind the outputs, which it can then derive again.
-    fn share_done(&mut self, mut share: Share) {
-        reached(Point::StateWriting);
-        self.write_state(&mut share);
-        reached(Point::StateWritten);
-        if let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) {
-            running.epoch = share.epoch;
-            let records = share.sealed.to.0 - share.sealed.from.0;
-            metrics::counter!("millstream_offsets_total").increment(records.unsigned_abs());
-        }
-    }
-
-    fn write_state(&mut self, share: &mut Share) {
-        let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) else { return };
-        match running.task.write(std::mem::take(&mut share.sealed.changes)) {
-            Ok(()) => running.state = share.sealed.to,
-            Err(error) => self.drop_task(&share.tp.clone(), error.to_string()),
-        }
-    }
-
-    /// A delayed copy of a request that succeeded must not meet the next transaction.
-    fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
-        if self.links.producer_in_doubt() {
-            tracing::warn!("a broker went down or was slow during a commit; making a new producer");
-            self.links.discard_producer();
-            self.links.producer()?;
-        }
-        Ok(())
-    }
-
     fn settle_when_quiet(&mut self) -> Result<(), Halt> {
         if self.links.clock.monotonic() - self.quiet_since >= SETTLE_AFTER { self.settle() } else { Ok(()) }
     }
@@ -546,7 +318,7 @@ impl Worker {
     }
 
     /// Writes the moment on the board; at most every so often unless something happened.
-    fn report(&mut self, happened: bool) {
+    pub(super) fn report(&mut self, happened: bool) {
         let beat = self.links.clock.monotonic();
         if !happened && beat - self.reported < REPORT_EVERY {
             return;
@@ -564,15 +336,6 @@ impl Worker {
 enum Unread {
     Unfed(Unfed),
     Kafka(KafkaError),
-}
-
-enum Attempted {
-    Halt(Halt),
-    Trouble(Trouble),
-}
-
-fn is_local(error: &RuntimeError) -> bool {
-    matches!(error, RuntimeError::State(_) | RuntimeError::Store(_))
 }
 
 impl TaskReport {

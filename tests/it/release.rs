@@ -17,7 +17,13 @@ fn a_release_binary_has_no_crash_point_and_no_deliberate_fault() {
     let names = String::from_utf8(listed.stdout).expect("names");
     let mut names: Vec<&str> = names.lines().collect();
     assert!(names.len() >= 30, "{names:?}");
-    names.extend(["MILLSTREAM_CRASH", "MILLSTREAM_DWELL", "MILLSTREAM_BREAK", "state-first", "two-transactions"]);
+    names.extend([
+        "MILLSTREAM_CRASH",
+        "MILLSTREAM_DWELL",
+        "MILLSTREAM_BREAK",
+        "state-first",
+        "two-transactions",
+    ]);
 
     let fault = std::fs::read(fault_binary()).expect("the fault build");
     let release = std::fs::read(env!("CARGO_BIN_EXE_millstream")).expect("the release build");

@@ -1,0 +1,164 @@
+//! The worker's epochs: sealed, carried into every participant, and sorted out when something goes wrong.
+
+use millstream_core::commit::{Refusal, RefusalCode};
+use millstream_core::model::EventTime;
+
+use crate::fault::{Break, Point, broken, reached};
+use crate::kafka::GroupEvent;
+
+use super::Halt;
+use super::epoch::{EpochContext, Remaining, Share, Trouble};
+use super::recovery::recover;
+use super::slot::Slot;
+use super::worker::Worker;
+
+impl Worker {
+    /// Commits everything that live tasks have gathered, as one epoch.
+    pub(super) fn commit(&mut self) -> Result<(), Halt> {
+        self.pending = 0;
+        let mut shares = Vec::new();
+        for (tp, slot) in &mut self.slots {
+            let Some(running) =
+                slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut())
+            else {
+                continue;
+            };
+            let high = self.links.consumer.known_end(tp);
+            running.high = high.unwrap_or(running.high).max(running.task.next());
+            shares.push(Share {
+                tp: tp.clone(),
+                owner_epoch: running.task.owner_epoch(),
+                epoch: running.epoch.next(),
+                sealed: running.task.seal(),
+                caught_up: running.task.next() >= running.high,
+                remaining: Remaining::Everything,
+            });
+        }
+        if shares.is_empty() {
+            return Ok(());
+        }
+        reached(Point::EpochProcessed);
+        let started = self.links.clock.monotonic();
+        let commit_time = self.links.clock.now();
+        for share in &mut shares {
+            share.sealed.outputs.stamp(commit_time);
+        }
+        self.carry_out(shares, commit_time)?;
+        let seconds = (self.links.clock.monotonic() - started).as_secs_f64();
+        metrics::histogram!("millstream_epoch_seconds").record(seconds);
+        metrics::counter!("millstream_epochs_total").increment(1);
+        Ok(())
+    }
+
+    /// Brings shares into every participant, through whatever happens on the way.
+    pub(super) fn carry_out(&mut self, mut open: Vec<Share>, commit_time: EventTime) -> Result<(), Halt> {
+        let mut one_by_one = false;
+        while let Some(first) = open.first() {
+            let remaining = first.remaining;
+            let (mut now, later): (Vec<Share>, Vec<Share>) =
+                open.into_iter().partition(|s| s.remaining == remaining);
+            open = later;
+            if one_by_one {
+                open.extend(now.drain(1..));
+            }
+            if broken(Break::StateFirst) {
+                now.iter_mut().for_each(|share| self.write_state(share));
+            }
+            match self.attempt(&now, (remaining, commit_time)) {
+                Ok(()) => {
+                    now.into_iter().for_each(|share| self.share_done(share));
+                    self.recycle_doubtful_producer()?;
+                    continue;
+                }
+                Err(Attempted::Halt(halt)) => return Err(halt),
+                Err(Attempted::Trouble(Trouble::Refused(error))) if now.len() == 1 => {
+                    let refusal = Refusal::new(RefusalCode::SinkRefused, error.to_string());
+                    self.stop_task(&now[0].tp, refusal);
+                    self.links.discard_producer();
+                    continue;
+                }
+                Err(Attempted::Trouble(Trouble::Refused(error))) => {
+                    tracing::warn!(%error, "an output was refused; committing the tasks one by one");
+                    one_by_one = true;
+                }
+                Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
+            }
+            open.append(&mut now);
+            open = self.sort_out(open)?;
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &mut self,
+        shares: &[Share],
+        (remaining, commit_time): (Remaining, EventTime),
+    ) -> Result<(), Attempted> {
+        let shares: Vec<&Share> = shares.iter().collect();
+        let context = EpochContext { plan: &self.plan, prepared: &self.prepared, commit_time };
+        let parts = self.links.parts().map_err(Attempted::Halt)?;
+        match remaining {
+            Remaining::Everything => context.commit_everything(parts, &shares),
+            Remaining::Outputs => context.commit_outputs(parts, &shares),
+        }
+        .map_err(Attempted::Trouble)
+    }
+
+    /// Asks the witnesses about shares whose attempt failed; answers those to attempt again.
+    fn sort_out(&mut self, mut shares: Vec<Share>) -> Result<Vec<Share>, Halt> {
+        for event in std::mem::take(&mut self.links.events) {
+            match event {
+                GroupEvent::Revoked { partitions, lost: true } => {
+                    shares.retain(|share| !partitions.contains(&share.tp));
+                    self.revoked(&partitions, true)?;
+                }
+                other => self.links.events.push_back(other),
+            }
+        }
+        let recovered = recover(&mut self.links, shares)?;
+        recovered.done.into_iter().for_each(|share| self.share_done(share));
+        for share in recovered.fenced {
+            self.drop_task(&share.tp, "fenced: another owner took the task".into());
+        }
+        for (share, refusal) in recovered.refused {
+            self.stop_task(&share.tp, refusal);
+        }
+        Ok(recovered.open)
+    }
+
+    /// Order: state last. Until here a crash leaves it behind the outputs, which it can then derive again.
+    fn share_done(&mut self, mut share: Share) {
+        reached(Point::StateWriting);
+        self.write_state(&mut share);
+        reached(Point::StateWritten);
+        if let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) {
+            running.epoch = share.epoch;
+            let records = share.sealed.to.0 - share.sealed.from.0;
+            metrics::counter!("millstream_offsets_total").increment(records.unsigned_abs());
+        }
+    }
+
+    fn write_state(&mut self, share: &mut Share) {
+        let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) else { return };
+        match running.task.write(std::mem::take(&mut share.sealed.changes)) {
+            Ok(()) => running.state = share.sealed.to,
+            Err(error) => self.drop_task(&share.tp.clone(), error.to_string()),
+        }
+    }
+
+    /// A delayed copy of a request that succeeded must not meet the next transaction.
+    fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
+        if self.links.producer_in_doubt() {
+            tracing::warn!("a broker went down or was slow during a commit; making a new producer");
+            self.links.discard_producer();
+            self.links.producer()?;
+        }
+        Ok(())
+    }
+}
+
+/// How an attempt ended that did not succeed.
+enum Attempted {
+    Halt(Halt),
+    Trouble(Trouble),
+}
