@@ -2,4 +2,5 @@
 
 mod kafka;
 mod postgres;
+mod refusals;
 mod tidy;
