@@ -8,5 +8,6 @@ mod bad_records;
 mod cli;
 mod kafka;
 mod postgres;
+mod refusals;
 mod release;
 mod tidy;
