@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from .loader import Loader
 from .processor import ChaosFailure, Processor
 from .referee import pipeline as referee_pipeline
 from .referee.inspection import Inspection, Report
+from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
 
 DEFAULT_PIPELINE = Path(__file__).parent / "pipelines" / "kill-loop.yaml"
@@ -68,6 +68,10 @@ class Arena:
         """The sum of `next` over partitions; -1 while there is none or no server to ask."""
         query = "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
         return self.ask(query, self.plan.name)
+
+    def log_end(self) -> int:
+        """The sum of the input's end offsets: where `progress` arrives."""
+        return sum(end_offsets(self.servers.admin, self.source.topic, self.partitions).values())
 
     def terminate_backends(self) -> None:
         """Cuts the processor off its database, as a network would."""
@@ -150,7 +154,3 @@ class RefereeFailure(ChaosFailure):
     def __init__(self, text: str, report: Report) -> None:
         super().__init__(text)
         self.report = report
-
-
-def pause_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
