@@ -28,6 +28,8 @@ class Cost:
     broker: float
     postgres: float
     memory: int
+    # The last line the program said.
+    said: str = ""
 
     def less(self, idle: Cost) -> Cost:
         """Without what a run costs that has nothing to do; never below nothing."""
@@ -78,7 +80,8 @@ def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:
         end = "".join(f"  | {line}\n" for line in log.read_text(errors="replace").splitlines()[-20:])
         raise ProgramFailed(f"{' '.join(command)} ended with exit status {process.returncode}\n{end}")
     processor = usage.ru_utime + usage.ru_stime
-    return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss)
+    said = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+    return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss, said)
 
 
 def generate(corner: Corner, events: int, *options: str) -> dict:
