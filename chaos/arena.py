@@ -6,6 +6,7 @@ Data: a pipeline file -> a copy of it with names of this run. Tested: by every p
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from datetime import UTC, datetime
@@ -22,7 +23,8 @@ from .referee.inspection import Inspection, Report
 from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
 
-DEFAULT_PIPELINE = Path(__file__).parent / "pipelines" / "kill-loop.yaml"
+PIPELINES = Path(__file__).parent / "pipelines"
+DEFAULT_PIPELINE = PIPELINES / "kill-loop.yaml"
 DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
 DRAIN_SECONDS = 180.0
@@ -124,6 +126,10 @@ class Arena:
         self.servers.delete_topics(topics)
         self.servers.drop_database(self.database)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def add_pipeline_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
 
 
 def rename(raw: dict, run: str) -> dict:

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from .arena import Arena, RefereeFailure
+from .arena import Arena, RefereeFailure, add_pipeline_option
 from .kill_loop import REACH_SECONDS
 from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure
@@ -71,9 +72,9 @@ class Result:
 class Bite:
     """One fault in one scene, in one fresh run."""
 
-    def __init__(self, seed: int, scene_name: str, fault: str | None) -> None:
+    def __init__(self, seed: int, scene_name: str, fault: str | None, pipeline: Path) -> None:
         self.scene, self.scene_name, self.fault = SCENES[scene_name], scene_name, fault
-        self.arena = Arena(seed, scene_name if fault else f"control-{scene_name}")
+        self.arena = Arena(seed, scene_name if fault else f"control-{scene_name}", pipeline)
         self.processor = self.arena.processor()
         self.zombie = Zombie(self.arena) if self.scene.zombie else None
         self.rounds = 0
@@ -142,7 +143,7 @@ def main() -> int:
     for scene_name in faults:
         for fault in [scene_name] if arguments.no_control else [scene_name, None]:
             began = time.monotonic()
-            bite = Bite(arguments.seed, scene_name, fault)
+            bite = Bite(arguments.seed, scene_name, fault, arguments.pipeline)
             result = bite.run()
             bite.arena.close(keep=not result.expected)
             results.append(result)
@@ -168,6 +169,7 @@ def line(result: Result, seconds: float) -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.bite")
     parser.add_argument("--seed", type=int, default=1)
+    add_pipeline_option(parser)
     parser.add_argument(
         "--fault", action="append", choices=list(SCENES), help="only this one; may be given again"
     )

@@ -12,10 +12,9 @@ import sys
 import time
 import traceback
 from collections import Counter
-from pathlib import Path
 
 from . import phases
-from .arena import DEFAULT_PIPELINE, Arena
+from .arena import Arena, add_pipeline_option
 from .load import Load
 from .processor import WATCH_SECONDS, ChaosFailure, Processor
 from .referee.__main__ import conservation
@@ -168,7 +167,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos/kill-loop.sh")
     parser.add_argument("--kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S")
-    parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
+    add_pipeline_option(parser)
     parser.add_argument("--rate", type=float, default=2_500, help="events per second of the load")
     parser.add_argument("--spare-servers", action="store_true", help="kill only the processor")
     parser.add_argument(

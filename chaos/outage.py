@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from .arena import Arena
+from .arena import Arena, add_pipeline_option
 from .load import Load
 from .processor import ChaosFailure, Processor
 from .referee.__main__ import conservation
@@ -104,8 +104,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each server is stopped")
     parser.add_argument("--rate", type=float, default=1_000, help="events per second")
     parser.add_argument("--seed", type=int, default=1)
+    add_pipeline_option(parser)
     arguments = parser.parse_args()
-    arena, failed = Arena(arguments.seed, "outage"), True
+    arena, failed = Arena(arguments.seed, "outage", arguments.pipeline), True
     try:
         Outage(arena, arguments.seconds).run(arguments.rate)
         failed = False
