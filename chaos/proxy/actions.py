@@ -34,7 +34,9 @@ class HalfOpen:
 
 @dataclass(frozen=True)
 class Slice:
-    """The message passes in packets of one byte."""
+    """The first bytes of the message, at most `sliced`, pass in packets of one byte; the rest whole."""
+
+    sliced: int = 512
 
 
 @dataclass(frozen=True)

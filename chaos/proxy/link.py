@@ -19,6 +19,7 @@ from .framing import Framing, Message
 CHUNK_BYTES = 1 << 18
 ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 0.005
+SLICE_SECONDS = 0.001
 
 
 class Ended(Exception):
@@ -132,14 +133,21 @@ class Link:
         if isinstance(action, Hold):
             await self.hold(rule, message, writer)
             return
+        at = 0
         if isinstance(action, Delay):
             await asyncio.sleep(action.seconds)
-        assert isinstance(action, (Delay, Slice)), action
-        pieces = [message.data] if isinstance(action, Delay) else [bytes([one]) for one in message.data]
-        for piece in pieces:
-            await self.write(writer, piece)
-            await asyncio.sleep(0)
+        else:
+            assert isinstance(action, Slice), action
+            at = min(action.sliced, len(message.data))
+            await self.slice(writer, message.data[:at])
+        await self.write(writer, message.data[at:])
         rule.close_with("passed")
+
+    async def slice(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        """A pause lets the other end read before the next byte comes."""
+        for one in data:
+            await self.write(writer, bytes([one]))
+            await asyncio.sleep(SLICE_SECONDS)
 
     async def hold(self, rule: Rule, message: Message, writer: asyncio.StreamWriter) -> None:
         """A held request is answered when its reply has come, a held reply when it is written."""

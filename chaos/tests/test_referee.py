@@ -257,6 +257,19 @@ def test_messages_before_their_record_is_judged_wait() -> None:
     assert stream.missing({0: 1000}) == []
 
 
+def test_messages_found_before_and_after_their_records_are_judged_stand_in_their_order() -> None:
+    made = world()
+    referee = made.referee(upto={0: 10})
+    stream, right = enriched_stream(referee), made.enriched()
+    for message in right[:12]:
+        stream.observe(message)
+    referee.advance(PLACE, made.logs[0][10:])
+    for message in right[12:]:
+        stream.observe(message)
+    assert stream.unexplained(stream.close_generation()) == []
+    assert stream.missing({0: 1000}) == []
+
+
 def test_messages_beyond_the_snapshot_are_phantoms_in_their_generation() -> None:
     made = world()
     referee = made.referee(upto={0: 10})
