@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import yaml
-from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
 from .generator import Generator, Shares, default_start
 from .loader import Loader
@@ -49,7 +49,7 @@ class Arena:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.seed = seed
         self.run = "-".join(part for part in (f"chaos-{seed}-{stamp}-{os.getpid()}", title) if part)
-        self.directory = CHECKOUT / ".dev" / "chaos" / f"{seed}-{stamp}" / title
+        self.directory = CHECKOUT / ".dev" / "chaos" / f"{seed}-{stamp}-{os.getpid()}" / title
         self.directory.mkdir(parents=True, exist_ok=True)
         self.servers = Servers()
         self.database = self.run.replace("-", "_")
@@ -96,6 +96,19 @@ class Arena:
         """The sum of `next` over partitions; -1 while there is none or no server to ask."""
         query = "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
         return self.ask(query, self.plan.name)
+
+    def group_offset(self) -> int:
+        """The sum of the group's stable offsets, where outputs to Kafka arrive; -1 while one is unknown."""
+        places = [TopicPartition(self.source.topic, number) for number in range(self.partitions)]
+        request = ConsumerGroupTopicPartitions(self.plan.name, places)
+        found = self.servers.admin.list_consumer_group_offsets(
+            [request], require_stable=True, request_timeout=ASK_SECONDS
+        )
+        try:
+            offsets = [one.offset for one in found[self.plan.name].result().topic_partitions]
+        except KafkaException:
+            return -1
+        return -1 if min(offsets) < 0 else sum(offsets)
 
     def log_end(self) -> int:
         """The sum of the input's end offsets: where `progress` arrives."""

@@ -44,17 +44,21 @@ class Fleet:
     def wait_for(
         self, what: str, condition: Callable[[], bool], seconds: float, pause: float = LOOK_SECONDS
     ) -> None:
-        """Raises `ChaosFailure` if an instance that runs now exits first, or the time is over."""
+        """Raises `ChaosFailure` if an instance exits by itself first, or the time is over."""
         watched = [member for member in self.members if member.running()]
         deadline = time.monotonic() + seconds
         while not condition():
-            for member in watched:
-                if not member.running():
+            for member in self.members:
+                if self.failed(member) or member in watched and not member.running():
                     raise member.failure(f"exited {member.exit_code()} by itself before: {what}")
             if time.monotonic() > deadline:
                 tails = "\n".join(str(member.failure("its log")) for member in self.members[1:])
                 raise self.members[0].failure(f"not within {seconds:.0f} s: {what}\n{tails}")
             time.sleep(pause)
+
+    @staticmethod
+    def failed(member: Processor) -> bool:
+        return member.process is not None and member.exit_code() not in (None, 0, -signal.SIGKILL)
 
     def wait_for_progress(self, beyond: int, seconds: float) -> None:
         self.wait_for(
@@ -66,8 +70,9 @@ class Fleet:
         if len(self.members) == 1:
             self.arena.drain(self.members[0], *self.arguments)
             return
-        self.start_missing()
         end = self.arena.log_end()
+        if self.arena.progress() < end:
+            self.start_missing()
         self.wait_for(f"progress at {end}", lambda: self.arena.progress() == end, seconds, pause=0.2)
         self.stop()
 

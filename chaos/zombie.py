@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from .account import listed
 from .arena import Arena, add_pipeline_option
 from .fleet import Fleet
-from .kill_loop import SESSION_SECONDS
 from .paths import REPEATED, LogMark
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
 from .referee.__main__ import conservation
@@ -77,16 +76,18 @@ class Zombies:
     def settle(self) -> None:
         """Both run, and each owns partitions."""
         self.fleet.start_missing()
-        both = lambda: self.arena.ask(OWNERS, self.arena.plan.name) == 2 and self.arena.group_is_stable()  # noqa: E731
+        both = lambda: self.owners() == 2 and self.arena.group_is_stable()  # noqa: E731
         self.loader.send_all(EVENTS)
         self.fleet.wait_for("both own partitions", both, SETTLE_SECONDS, pause=0.1)
         self.catch_up()
 
     def catch_up(self) -> None:
         end = self.arena.log_end()
-        self.fleet.wait_for(
-            f"progress at {end}", lambda: self.arena.progress() == end, TAKE_OVER_SECONDS, pause=0.05
-        )
+        done = lambda: self.arena.progress() == end == self.arena.group_offset()  # noqa: E731
+        self.fleet.wait_for(f"both witnesses at {end}", done, TAKE_OVER_SECONDS, pause=0.1)
+
+    def owners(self) -> int:
+        return self.arena.ask(OWNERS, self.arena.plan.name)
 
     def round(self, scene: Scene) -> tuple[str, str]:
         """The refusal and the owner's path. Its first epoch after the start is the frozen one."""
@@ -98,6 +99,7 @@ class Zombies:
         self.fleet.wait_for(f"reached {scene.point}", reached, REACH_SECONDS, WATCH_SECONDS)
         self.zombie.signal(signal.SIGSTOP)
         try:
+            self.fleet.wait_for("the heir owns all", lambda: self.owners() == 1, TAKE_OVER_SECONDS, pause=0.1)
             self.catch_up()
             before, mark = self.refusals(scene), LogMark(self.zombie.log)
         finally:
@@ -119,15 +121,13 @@ class Zombies:
 
 def main() -> int:
     arguments = parse_arguments()
-    settings = {"session.timeout.ms": str(int(SESSION_SECONDS * 1_000)), **CLIENT_SETTINGS}
     passed = failed = 0
-    arena = Arena(arguments.seed, "zombie", arguments.pipeline, settings, proxied=True)
+    arena = Arena(arguments.seed, "zombie", arguments.pipeline, CLIENT_SETTINGS, proxied=True)
     try:
         zombies = Zombies(arena)
         for name in arguments.scene or SCENES:
             zombies.run(SCENES[name], arguments.rounds)
             passed += 1
-        zombies.fleet.stop()
         zombies.fleet.finish_input(TAKE_OVER_SECONDS)
         print(conservation(arena.judge_end().counts))
         print("referee: everything agrees at the end")
