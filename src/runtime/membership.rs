@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_core::model::{Recovery, TopicPartition};
 
-use crate::kafka::GroupEvent;
+use crate::kafka::{GroupEvent, KafkaError};
 
 use super::slot::Slot;
 use super::taking::Taker;
@@ -16,7 +16,14 @@ impl Worker {
         loop {
             let event = match self.links.events.pop_front() {
                 Some(event) => Some(event),
-                None => self.links.consumer.poll_group().map_err(RuntimeError::from)?,
+                None => match self.links.consumer.poll_group() {
+                    Err(KafkaError::UnknownTopic { detail }) => {
+                        // Why: not every broker knows a topic that was just made; the client asks again by itself.
+                        tracing::warn!(topic = detail, "the topic is not known to the broker yet");
+                        return Ok(());
+                    }
+                    polled => polled.map_err(RuntimeError::from)?,
+                },
             };
             match event {
                 None => return Ok(()),
