@@ -105,9 +105,7 @@ impl Worker {
 
     /// Runs until a signal, the end, or something that no waiting mends.
     pub fn run(mut self) -> Result<Finished, Halt> {
-        let topics: Vec<String> = self.plan.sources.iter().map(|s| s.topic.to_string()).collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.links.consumer.subscribe(&names).map_err(RuntimeError::from)?;
+        self.subscribe()?;
         loop {
             if self.stop.is_set() {
                 return self.finish(Finished::Stopped);
@@ -155,6 +153,7 @@ impl Worker {
         let batch = links.consumer.poll_batch(BATCH_RECORDS);
         let (read, mut live) = (batch.len(), 0);
         let mut troubles: Vec<(TopicPartition, Unread)> = Vec::new();
+        let mut fenced = None;
         for item in batch.items() {
             match item {
                 BatchItem::Records(run) => {
@@ -184,12 +183,16 @@ impl Worker {
                     troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
+                    Recovery::Fenced => fenced = Some(error.clone()),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
         }
         drop(batch);
+        if let Some(error) = fenced {
+            self.fenced(error)?;
+            return Ok(0);
+        }
         self.backlog = read == BATCH_RECORDS;
         let now = self.links.clock.monotonic();
         if read > 0 {
