@@ -74,7 +74,9 @@ class Outage:
                 raise processor.failure(f"status does not name {name}: {status}")
             print(f"{name} stopped: status: {status}")
             half, end = self.wait_until(began + self.seconds / 2), self.wait_until(began + self.seconds)
-            print(f"{name} stopped: {half // 1024} MiB resident after half the time, {end // 1024} MiB at the end")
+            print(
+                f"{name} stopped: {half // 1024} MiB resident after half the time, {end // 1024} MiB at the end"
+            )
             if end > half + FLAT_KIB:
                 raise ChaosFailure(f"memory grew from {half} KiB to {end} KiB while {name} was away")
         finally:
