@@ -1,16 +1,16 @@
 //! The worker's epochs: sealed, carried into every participant, and sorted out when something goes wrong.
 
 use millstream_core::commit::{Refusal, RefusalCode};
-use millstream_core::model::EventTime;
+use millstream_core::model::{EventTime, Recovery};
 
 use crate::fault::{Break, Point, broken, reached};
 use crate::kafka::GroupEvent;
 
-use super::Halt;
 use super::epoch::{EpochContext, Remaining, Share, Trouble};
 use super::recovery::recover;
 use super::slot::Slot;
 use super::worker::Worker;
+use super::{Halt, RuntimeError};
 
 impl Worker {
     /// Commits everything that live tasks have gathered, as one epoch.
@@ -25,12 +25,13 @@ impl Worker {
             };
             let high = self.links.consumer.known_end(tp);
             running.high = high.unwrap_or(running.high).max(running.task.next());
+            let caught_up = running.has_read_to(running.high);
             shares.push(Share {
                 tp: tp.clone(),
                 owner_epoch: running.task.owner_epoch(),
                 epoch: running.epoch.next(),
                 sealed: running.task.seal(),
-                caught_up: running.task.next() >= running.high,
+                caught_up,
                 remaining: Remaining::Everything,
             });
         }
@@ -66,6 +67,7 @@ impl Worker {
             }
             match self.attempt(&now, (remaining, commit_time)) {
                 Ok(()) => {
+                    self.links.attempt_ended();
                     now.into_iter().for_each(|share| self.share_done(share));
                     self.recycle_doubtful_producer()?;
                     continue;
@@ -86,6 +88,7 @@ impl Worker {
             open.append(&mut now);
             open = self.sort_out(open)?;
         }
+        self.links.attempt_ended();
         Ok(())
     }
 
@@ -112,6 +115,12 @@ impl Worker {
                     shares.retain(|share| !partitions.contains(&share.tp));
                     self.revoked(&partitions, true)?;
                 }
+                GroupEvent::Failed(error) if error.recovery() == Recovery::Fenced => {
+                    self.links.discard_producer();
+                    self.fenced(error)?;
+                    return Ok(Vec::new());
+                }
+                GroupEvent::Failed(error) => return Err(RuntimeError::from(error).into()),
                 other => self.links.events.push_back(other),
             }
         }

@@ -34,7 +34,7 @@ pub enum Halt {
     /// Another process is this member of the group.
     #[error("{0}")]
     Duplicate(KafkaError),
-    #[error("every task has stopped: {0}")]
+    #[error("a task has stopped, so the end was not reached everywhere: {0}")]
     AllStopped(Refusal),
     #[error(transparent)]
     Failed(#[from] RuntimeError),

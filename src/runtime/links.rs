@@ -42,6 +42,8 @@ pub struct Links {
     stop: Arc<StopFlag>,
     producer: Option<Producer>,
     session: Option<Session>,
+    /// What the epoch under way still waits for; its pauses grow from attempt to attempt.
+    unfinished: Option<Outage>,
 }
 
 /// One wait for one neighbour: growing pauses, a bound, and a line on the board.
@@ -73,7 +75,15 @@ impl Links {
             stop,
             producer: None,
             session: None,
+            unfinished: None,
         })
+    }
+
+    /// A new consumer in place of one that its group has fenced for good; nothing of the old one's is assigned.
+    pub fn reopen_consumer(&mut self) -> Result<(), RuntimeError> {
+        self.consumer = Consumer::open(&self.settings.kafka)?;
+        self.events.clear();
+        Ok(())
     }
 
     /// The producer, initialised; made first if there is none.
@@ -209,14 +219,26 @@ impl Links {
         }
     }
 
-    /// After an attempt that cannot be repeated as it is: waits a bit if it was an outage, so that the caller can look
-    /// at everything anew.
+    /// After an attempt that cannot be repeated as it is: waits a bit, longer from one to the next, so that the caller
+    /// can look at everything anew. It stays an outage until `attempt_ended`.
     pub fn retry_once_after(&mut self, error: &RuntimeError) -> Result<(), Halt> {
         tracing::warn!(%error, "{} did not do its part; looking at everything anew", error.neighbour());
-        let mut outage = Outage::begin(error.neighbour(), self.clock.monotonic());
-        self.wait_out(&mut outage, error)?;
-        self.recovered(&outage);
-        Ok(())
+        let neighbour = error.neighbour();
+        if self.unfinished.as_ref().is_none_or(|outage| outage.neighbour != neighbour) {
+            self.attempt_ended();
+        }
+        let now = self.clock.monotonic();
+        let mut outage = self.unfinished.take().unwrap_or_else(|| Outage::begin(neighbour, now));
+        let waited = self.wait_out(&mut outage, error);
+        self.unfinished = Some(outage);
+        waited
+    }
+
+    /// An attempt succeeded, or nothing is left to attempt: what was waited for is back.
+    pub fn attempt_ended(&mut self) {
+        if let Some(outage) = self.unfinished.take() {
+            self.recovered(&outage);
+        }
     }
 
     /// Sleeps for a bit, and serves the group meanwhile.
@@ -226,10 +248,19 @@ impl Links {
             let beat = self.clock.monotonic();
             self.board.update(self.clock.now(), |b| b.beat = beat);
             match self.consumer.poll_group() {
-                Ok(Some(GroupEvent::Failed(error))) if error.recovery() == Recovery::Fenced => {
+                Ok(Some(GroupEvent::Failed(error)))
+                    if error.recovery() == Recovery::Fenced && !self.consumer.fenced_itself() =>
+                {
                     return Err(Halt::Duplicate(error));
                 }
-                Ok(Some(event)) => self.events.push_back(event),
+                Ok(Some(event)) => {
+                    if let GroupEvent::Revoked { partitions, lost: true } = &event {
+                        // Order: answered at once, since the client goes on as a member without an id until it is; the
+                        // tasks follow when the worker serves the event.
+                        self.consumer.unassign(partitions).map_err(RuntimeError::from)?;
+                    }
+                    self.events.push_back(event);
+                }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "the group is not served at present"),
             }
@@ -260,7 +291,11 @@ impl Links {
         self.pause(outage.pauses.next().unwrap_or(LONGEST_PAUSE))
     }
 
+    /// Why: while an epoch waits for a neighbour, one answer from it does not mean that it is back.
     fn recovered(&self, outage: &Outage) {
+        if self.unfinished.as_ref().is_some_and(|waiting| waiting.neighbour == outage.neighbour) {
+            return;
+        }
         let seconds = (self.clock.monotonic() - outage.since).as_secs_f64();
         tracing::info!("{} is back after {seconds:.1} s", outage.neighbour);
         self.board.update(self.clock.now(), |b| {

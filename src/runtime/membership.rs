@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_core::model::{Recovery, TopicPartition};
 
-use crate::kafka::GroupEvent;
+use crate::kafka::{GroupEvent, KafkaError};
 
 use super::slot::Slot;
 use super::taking::Taker;
@@ -16,18 +16,44 @@ impl Worker {
         loop {
             let event = match self.links.events.pop_front() {
                 Some(event) => Some(event),
-                None => self.links.consumer.poll_group().map_err(RuntimeError::from)?,
+                None => match self.links.consumer.poll_group() {
+                    Err(KafkaError::UnknownTopic { detail }) => {
+                        // Why: not every broker knows a topic that was just made; the client asks again by itself.
+                        tracing::warn!(topic = detail, "the topic is not known to the broker yet");
+                        return Ok(());
+                    }
+                    polled => polled.map_err(RuntimeError::from)?,
+                },
             };
             match event {
                 None => return Ok(()),
                 Some(GroupEvent::Assigned(partitions)) => self.assigned(&partitions)?,
                 Some(GroupEvent::Revoked { partitions, lost }) => self.revoked(&partitions, lost)?,
                 Some(GroupEvent::Failed(error)) if error.recovery() == Recovery::Fenced => {
-                    return Err(Halt::Duplicate(error));
+                    self.fenced(error)?
                 }
                 Some(GroupEvent::Failed(error)) => return Err(RuntimeError::from(error).into()),
             }
         }
+    }
+
+    pub(super) fn subscribe(&mut self) -> Result<(), Halt> {
+        let topics: Vec<&str> = self.plan.sources.iter().map(|source| &*source.topic).collect();
+        Ok(self.links.consumer.subscribe(&topics).map_err(RuntimeError::from)?)
+    }
+
+    /// Another process is this member: end. If no other is, the client fenced itself, and joins anew.
+    pub(super) fn fenced(&mut self, error: KafkaError) -> Result<(), Halt> {
+        if !self.links.consumer.fenced_itself() {
+            return Err(Halt::Duplicate(error));
+        }
+        tracing::warn!(%error, "the session had ended while the broker was away; joining the group anew");
+        self.slots.clear();
+        self.pending = 0;
+        self.links.reopen_consumer()?;
+        self.subscribe()?;
+        self.report(true);
+        Ok(())
     }
 
     /// The client wants a valid offset at once; where the task really begins is found out later, while it is paused.
@@ -81,7 +107,7 @@ impl Worker {
                     self.slots.insert(tp, Slot::Running(Box::new(running)));
                 }
                 Err(Halt::Failed(RuntimeError::Refused(refusal))) => self.stop_task(&tp, refusal),
-                Err(Halt::Failed(error)) if is_local(&error) => {
+                Err(Halt::Failed(error)) if is_of_the_task(&error) => {
                     tracing::error!(task = %tp, %error, "task not taken");
                     let now = self.links.clock.monotonic();
                     self.slots.insert(tp, Slot::again(now, pause, error.to_string()));
@@ -94,6 +120,8 @@ impl Worker {
     }
 }
 
-fn is_local(error: &RuntimeError) -> bool {
+/// Taking it again may mend it, or serving the group does: nothing that ends the worker.
+fn is_of_the_task(error: &RuntimeError) -> bool {
     matches!(error, RuntimeError::State(_) | RuntimeError::Store(_))
+        || matches!(error.recovery(), Recovery::RestartTask | Recovery::Fenced)
 }

@@ -43,6 +43,8 @@ pub struct Running {
     pub end: Offset,
     /// The end of the log as it was last seen.
     pub high: Offset,
+    /// Everything below was given out by the client; above `task.next()` only where control records follow.
+    pub read_up_to: Offset,
     /// R, as written.
     pub state: Offset,
     /// The record before the first one must be this one.
@@ -108,7 +110,12 @@ impl Running {
 
     /// Whether everything up to the end of the log, as it was when the task was taken, is processed.
     pub fn is_at_end(&self) -> bool {
-        self.is_live() && self.task.next() >= self.end
+        self.is_live() && self.has_read_to(self.end)
+    }
+
+    /// Whether nothing below `end` is left to read.
+    pub fn has_read_to(&self, end: Offset) -> bool {
+        self.task.next().max(self.read_up_to) >= end
     }
 
     /// Epochs are cut exactly at K and at P: a part before it and a part after it mean different things.

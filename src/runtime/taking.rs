@@ -156,7 +156,12 @@ impl Taker<'_> {
                 metadata: offset_metadata(row.epoch, row.hash),
             };
             let owned = Owned { tp: tp.clone(), owner_epoch: row.owner_epoch, next: row.next };
-            if let Err(error) = commit_start(links, &offset, &owned) {
+            let committed = commit_start(links, &offset, &owned);
+            if committed.is_ok() && links.producer_in_doubt() {
+                // Order: a delayed copy of a request must not meet the next transaction.
+                links.discard_producer();
+            }
+            if let Err(error) = committed {
                 // Order: a producer that failed is never used again; observing anew tells what came of it.
                 links.discard_producer();
                 return match error {
@@ -206,6 +211,7 @@ impl Taker<'_> {
             outputs_hash,
             end: found.high,
             high: found.high,
+            read_up_to: start.state_from,
             state: start.state_from,
             verify,
             left_out: false,

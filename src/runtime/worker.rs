@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
-use millstream_core::model::{Recovery, TopicPartition};
+use millstream_core::model::{Offset, Recovery, TopicPartition};
 use millstream_core::pipeline::{Plan, SourceId};
 use millstream_core::verdict::Judge;
 
@@ -29,6 +29,11 @@ const EPOCH_AGE: Duration = Duration::from_secs(1);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// A task that was quiet for so long is settled, so that a crash after it is no riddle.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// How often PostgreSQL hears which partitions stand at the end of their log. Finality leaves them out only while it
+/// does: a processor that is down says nothing about what came meanwhile.
+const MARK_EVERY: Duration = Duration::from_secs(5);
+/// Before a partition that cannot be read is tried again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// How a worker runs.
@@ -64,6 +69,7 @@ pub struct Worker {
     /// The last batch was full: there is a backlog.
     backlog: bool,
     quiet_since: Instant,
+    marked: Instant,
     reported: Instant,
 }
 
@@ -92,15 +98,14 @@ impl Worker {
             pending_since: now,
             backlog: false,
             quiet_since: now,
+            marked: now,
             reported: now,
         }
     }
 
     /// Runs until a signal, the end, or something that no waiting mends.
     pub fn run(mut self) -> Result<Finished, Halt> {
-        let topics: Vec<String> = self.plan.sources.iter().map(|s| s.topic.to_string()).collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.links.consumer.subscribe(&names).map_err(RuntimeError::from)?;
+        self.subscribe()?;
         loop {
             if self.stop.is_set() {
                 return self.finish(Finished::Stopped);
@@ -116,6 +121,7 @@ impl Worker {
                 self.commit()?;
                 return self.finish(Finished::AtEnd);
             }
+            self.look_after()?;
             self.report(false);
             if read == 0 {
                 self.settle_when_quiet()?;
@@ -127,6 +133,7 @@ impl Worker {
     fn finish(mut self, how: Finished) -> Result<Finished, Halt> {
         self.commit()?;
         self.settle()?;
+        self.mirror_offsets();
         self.report(true);
         let stopped = self.slots.values().find_map(|slot| match slot {
             Slot::Stopped(refusal) => Some(refusal.clone()),
@@ -146,6 +153,7 @@ impl Worker {
         let batch = links.consumer.poll_batch(BATCH_RECORDS);
         let (read, mut live) = (batch.len(), 0);
         let mut troubles: Vec<(TopicPartition, Unread)> = Vec::new();
+        let mut fenced = None;
         for item in batch.items() {
             match item {
                 BatchItem::Records(run) => {
@@ -164,16 +172,27 @@ impl Worker {
                         }
                     }
                 }
+                BatchItem::End { partition, at } => {
+                    // Why: behind a cut, records of this batch were left out and will be read again.
+                    let running = slots.get_mut(partition).and_then(Slot::running_mut);
+                    if let Some(running) = running.filter(|running| !running.left_out) {
+                        running.read_up_to = running.read_up_to.max(at);
+                    }
+                }
                 BatchItem::Error { partition: Some(tp), error } => {
                     troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
+                    Recovery::Fenced => fenced = Some(error.clone()),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
         }
         drop(batch);
+        if let Some(error) = fenced {
+            self.fenced(error)?;
+            return Ok(0);
+        }
         self.backlog = read == BATCH_RECORDS;
         let now = self.links.clock.monotonic();
         if read > 0 {
@@ -201,6 +220,11 @@ impl Worker {
                 // Why: after such an error the client is silent about a partition until it is assigned anew.
                 self.links.consumer.unassign(std::slice::from_ref(tp)).map_err(RuntimeError::from)?;
                 self.assigned(std::slice::from_ref(tp))?;
+                if error.recovery() != Recovery::RestartTask {
+                    // Why: nothing but a change at the server mends it, and each assignment disturbs the others.
+                    let now = self.links.clock.monotonic();
+                    self.slots.insert(tp.clone(), Slot::again(now, UNREADABLE_PAUSE, error.to_string()));
+                }
             }
         }
         Ok(())
@@ -238,10 +262,61 @@ impl Worker {
         if self.links.clock.monotonic() - self.quiet_since >= SETTLE_AFTER { self.settle() } else { Ok(()) }
     }
 
-    /// Tells PostgreSQL that Kafka has everything (K = P), and who stands at the end of the log.
+    /// What is due every few seconds, whatever is read.
+    fn look_after(&mut self) -> Result<(), Halt> {
+        let now = self.links.clock.monotonic();
+        if now - self.marked < MARK_EVERY {
+            return Ok(());
+        }
+        self.marked = now;
+        self.mirror_offsets();
+        self.mark_caught_up(now)
+    }
+
+    /// Without Kafka outputs the group's offsets are no witness, and are written for tools that show lag.
+    fn mirror_offsets(&self) {
+        if self.links.kafka_outputs() {
+            return;
+        }
+        let held = |(tp, slot): (&TopicPartition, &Slot)| {
+            let running = slot.running().filter(|running| running.is_live())?;
+            Some((tp.clone(), running.task.sealed_to()))
+        };
+        let offsets: Vec<(TopicPartition, Offset)> = self.slots.iter().filter_map(held).collect();
+        if !offsets.is_empty() {
+            self.links.consumer.mirror_offsets(&offsets);
+        }
+    }
+
+    /// Tells PostgreSQL which partitions have no more records at present. An outage that no record would meet is met
+    /// here.
+    fn mark_caught_up(&mut self, now: Instant) -> Result<(), Halt> {
+        let mut at_end = Vec::new();
+        for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
+            let end = self.links.consumer.known_end(tp);
+            if running.is_live()
+                && !running.task.is_dirty()
+                && end.is_some_and(|end| running.has_read_to(end))
+            {
+                at_end.push(Owned {
+                    tp: tp.clone(),
+                    owner_epoch: running.task.owner_epoch(),
+                    next: running.task.next(),
+                });
+            }
+        }
+        let Some(any) = at_end.first().map(|task| task.tp.clone()) else { return Ok(()) };
+        if now - self.quiet_since >= MARK_EVERY {
+            self.links.log_range(&any)?;
+        }
+        let application = self.plan.application.clone();
+        self.links.ask_postgres(async |session| session.mark_caught_up(&application, &at_end).await)?;
+        Ok(())
+    }
+
+    /// Tells PostgreSQL that Kafka has everything (K = P).
     fn settle(&mut self) -> Result<(), Halt> {
         let mut owned = Vec::new();
-        let mut at_end = Vec::new();
         for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
             if running.is_live() && !running.task.is_dirty() && !running.settled {
                 let task = Owned {
@@ -249,9 +324,6 @@ impl Worker {
                     owner_epoch: running.task.owner_epoch(),
                     next: running.task.next(),
                 };
-                if self.links.consumer.known_end(tp).is_some_and(|high| running.task.next() >= high) {
-                    at_end.push(task.clone());
-                }
                 owned.push(task);
             }
         }
@@ -259,10 +331,7 @@ impl Worker {
             return Ok(());
         }
         let application = self.plan.application.clone();
-        self.links.ask_postgres(async |session| {
-            session.settle(&application, &owned).await?;
-            session.mark_caught_up(&application, &at_end).await
-        })?;
+        self.links.ask_postgres(async |session| session.settle(&application, &owned).await)?;
         for task in owned {
             if let Some(running) = self.slots.get_mut(&task.tp).and_then(Slot::running_mut) {
                 running.settled = true;
@@ -324,7 +393,10 @@ impl Worker {
             return;
         }
         self.reported = beat;
-        let tasks = self.slots.iter().map(|(tp, slot)| (tp.clone(), TaskReport::of(slot))).collect();
+        let consumer = &self.links.consumer;
+        let of =
+            |(tp, slot): (&TopicPartition, &Slot)| (tp.clone(), TaskReport::of(slot, consumer.known_end(tp)));
+        let tasks = self.slots.iter().map(of).collect();
         self.links.board.update(self.links.clock.now(), |board| {
             board.beat = beat;
             board.tasks = tasks;
@@ -339,7 +411,8 @@ enum Unread {
 }
 
 impl TaskReport {
-    fn of(slot: &Slot) -> TaskReport {
+    /// `high` is the end of the log as the last fetch told it.
+    fn of(slot: &Slot, high: Option<Offset>) -> TaskReport {
         let Some(running) = slot.running() else {
             let stage = match slot {
                 Slot::Stopped(refusal) => Stage::Stopped(refusal.clone()),
@@ -350,10 +423,10 @@ impl TaskReport {
         };
         TaskReport {
             stage: if running.is_live() { Stage::Running } else { Stage::Replaying },
-            next: running.task.next().max(running.start.rows_from),
-            outputs: running.task.next().max(running.start.outputs_from),
+            next: running.task.sealed_to().max(running.start.rows_from),
+            outputs: running.task.sealed_to().max(running.start.outputs_from),
             state: running.state,
-            high: Some(running.high),
+            high: Some(high.map_or(running.high, |high| high.max(running.high))),
             owner_epoch: running.task.owner_epoch(),
             watermark: running.task.watermark(),
         }
