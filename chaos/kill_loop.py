@@ -20,7 +20,7 @@ from .arena import Arena, add_pipeline_option
 from .fleet import Fleet
 from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
-from .schedule import ABSENCE, BACKENDS, FREEZE, LATE, NEWCOMER, Means, Plan, Schedule
+from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
 from .servers import NAMES
 from .wire_faults import CLIENT_SETTINGS
 
@@ -32,6 +32,7 @@ OUTAGE_SECONDS = (0.5, 2.0)
 SESSION_SECONDS = 30.0
 FROZEN_SECONDS = SESSION_SECONDS + 4.0
 REBALANCE_SECONDS = SESSION_SECONDS + 30.0
+DRAIN_SECONDS = 90.0
 MOST_ROUNDS_WITHOUT_PROGRESS = 10
 
 
@@ -66,10 +67,10 @@ class KillLoop:
         """Ends with the kill of at least one instance; the phase it had reached."""
         victim = self.fleet.members[plan.victim]
         rule = plan.wire.arm(self.arena.proxies, plan.turn) if plan.wire else None
-        if plan.trouble == NEWCOMER:
-            return self.newcomer(victim)
-        if plan.trouble == ABSENCE:
-            return self.absence(victim)
+        if plan.trouble in REBALANCES:
+            return {NEWCOMER: self.newcomer, ABSENCE: self.absence, DEPARTURE: self.departure}[plan.trouble](
+                victim
+            )
         self.start(victim, plan.aim)
         if plan.trouble == BACKENDS:
             self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
