@@ -8,3 +8,5 @@ mod epochs;
 mod fencing;
 mod fixture;
 mod schema;
+mod sketches;
+mod views;
