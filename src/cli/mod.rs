@@ -3,6 +3,7 @@
 //! Owns what a person types and what the program answers: arguments, the tables and JSON on stdout, logs on stderr,
 //! exit codes. Must never decide about records or offsets. Tested by `tests/it/cli.rs` with the real binary.
 
+mod drain;
 mod exit;
 mod file;
 mod healthcheck;
@@ -13,6 +14,7 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod state_dir;
 mod status;
 mod test;
 mod try_file;
@@ -57,6 +59,8 @@ enum Command {
     Try(try_file::TryArguments),
     /// Show where a running or stopped pipeline stands.
     Status(status::StatusArguments),
+    /// Let the instance of a state directory leave its group and end; its partitions move at once.
+    Drain(drain::DrainArguments),
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema(schema::SchemaArguments),
     /// Ask a running instance whether it is ready; for container health checks.
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Try(arguments) => try_file::try_file(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Drain(arguments) => drain::drain(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
         #[cfg(feature = "fault")]

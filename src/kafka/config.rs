@@ -57,6 +57,8 @@ impl KafkaSettings {
         self.build(
             &[
                 ("session.timeout.ms", "30000"),
+                // Why: a worker that was frozen learns by its next heartbeat that its partitions are gone.
+                ("heartbeat.interval.ms", "1000"),
                 // Why: its default of a second costs two thirds of the throughput.
                 ("fetch.queue.backoff.ms", "5"),
                 // Why: a question to a broker waits behind a fetch that waits for records.

@@ -6,6 +6,7 @@
 
 mod bad_records;
 mod cli;
+mod instances;
 mod kafka;
 mod postgres;
 mod refusals;

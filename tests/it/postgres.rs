@@ -6,5 +6,5 @@
 mod deliberate;
 mod epochs;
 mod fencing;
-mod fixture;
+pub mod fixture;
 mod schema;
