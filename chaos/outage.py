@@ -66,7 +66,10 @@ class Outage:
             print(
                 f"{name} stopped: /readyz after {time.monotonic() - began:.1f} s: {processor.ready()[1].strip()[:200]}"
             )
-            print(f"{name} stopped: status: {self.status()}")
+            status = self.status()
+            if not any(word in status.lower() for word in NAMES[name]):
+                raise processor.failure(f"status does not name {name}: {status}")
+            print(f"{name} stopped: status: {status}")
             while time.monotonic() - began < self.seconds:
                 if not processor.running():
                     raise processor.failure(f"exited {processor.exit_code()} while {name} was stopped")

@@ -128,6 +128,7 @@ fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure
         application: plan.application.to_string(),
         instance: state_dir.instance().to_string(),
         worker: 0,
+        max_record_bytes: plan.largest_record(),
     };
     let postgres =
         Target::from_environment(plan.connections.postgres_url.as_deref()).map_err(|e| fail(e.into()))?;

@@ -157,6 +157,7 @@ fn ask_kafka(plan: &Plan) -> Answer<BTreeMap<TopicPartition, LogPosition>> {
         application: plan.application.to_string(),
         instance: "status".to_owned(),
         worker: 0,
+        max_record_bytes: plan.largest_record(),
     };
     let mut partitions = Vec::new();
     let admin = Admin::open(&settings)?;

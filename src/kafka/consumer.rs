@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_core::model::{EventTime, Offset, Recovery, TopicPartition};
 use rdkafka::client::NativeClient;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
@@ -196,6 +196,24 @@ impl Consumer {
         timeout: Duration,
     ) -> Result<Vec<GroupOffset>, KafkaError> {
         group::stable_offsets(self.client(), partitions, timeout)
+    }
+
+    /// Writes the group's offsets for tools that show lag. They are no witness: nobody reads them back, so no answer is
+    /// waited for.
+    pub fn mirror_offsets(&self, offsets: &[(TopicPartition, Offset)]) {
+        let mut list = TopicPartitionList::new();
+        let written = offsets
+            .iter()
+            .try_for_each(|(partition, offset)| {
+                group::add(&mut list, partition, ListOffset::Offset(offset.0))
+            })
+            .and_then(|()| {
+                let committed = self.client().commit(&list, CommitMode::Async);
+                committed.map_err(|error| KafkaError::of_client("mirror offsets", error))
+            });
+        if let Err(error) = written {
+            tracing::debug!(%error, "offsets not mirrored to the group");
+        }
     }
 
     /// The first offset of a log and its last stable offset: the end of what a read-committed consumer can read at

@@ -46,6 +46,10 @@ pub struct TaskReport {
     pub outputs: Offset,
     /// R
     pub state: Offset,
+    /// Everything below was read.
+    pub read_to: Offset,
+    /// What was read is not committed yet.
+    pub pending: bool,
     /// The end of the log, where it is known.
     pub high: Option<Offset>,
     pub owner_epoch: OwnerEpoch,
@@ -110,6 +114,8 @@ impl TaskReport {
             next: Offset(0),
             outputs: Offset(0),
             state: Offset(0),
+            read_to: Offset(0),
+            pending: false,
             high: None,
             owner_epoch: OwnerEpoch(0),
             watermark: None,

@@ -6,11 +6,11 @@ use millstream_core::model::EventTime;
 use crate::fault::{Break, Point, broken, reached};
 use crate::kafka::{COMMIT, GroupEvent, KafkaError};
 
-use super::{Halt, RuntimeError};
 use super::epoch::{EpochContext, Remaining, Share, Trouble};
 use super::recovery::recover;
 use super::slot::{FIRST_RETRY, Slot};
 use super::worker::Worker;
+use super::{Halt, RuntimeError};
 
 impl Worker {
     /// Commits everything that live tasks have gathered, as one epoch.
@@ -25,12 +25,13 @@ impl Worker {
             };
             let high = self.links.consumer.known_end(tp);
             running.high = high.unwrap_or(running.high).max(running.task.next());
+            let caught_up = running.has_read_to(running.high);
             shares.push(Share {
                 tp: tp.clone(),
                 owner_epoch: running.task.owner_epoch(),
                 epoch: running.epoch.next(),
                 sealed: running.task.seal(),
-                caught_up: running.task.next() >= running.high,
+                caught_up,
                 remaining: Remaining::Everything,
             });
         }
@@ -66,6 +67,7 @@ impl Worker {
             }
             match self.attempt(&now, (remaining, commit_time)) {
                 Ok(()) => {
+                    self.links.attempt_ended();
                     now.into_iter().for_each(|share| self.share_done(share));
                     self.recycle_doubtful_producer()?;
                     continue;
@@ -92,6 +94,7 @@ impl Worker {
             open.append(&mut now);
             open = self.sort_out(open)?;
         }
+        self.links.attempt_ended();
         Ok(())
     }
 
@@ -118,6 +121,7 @@ impl Worker {
                     shares.retain(|share| !partitions.contains(&share.tp));
                     self.revoked(&partitions, true)?;
                 }
+                GroupEvent::Failed(error) => return Err(RuntimeError::from(error).into()),
                 other => self.links.events.push_back(other),
             }
         }
@@ -154,7 +158,7 @@ impl Worker {
     }
 
     /// A delayed copy of a request that succeeded must not meet the next transaction.
-    fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
+    pub(super) fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
         if self.links.producer_in_doubt() {
             tracing::warn!("a broker went down or was slow during a commit; making a new producer");
             self.links.discard_producer();

@@ -6,11 +6,12 @@
 use millstream_core::codec::decode_group_key;
 use millstream_core::commit::CommitPermit;
 use millstream_core::engine::{SealedEpoch, merge_deltas};
-use millstream_core::model::{Epoch, EventTime, OwnerEpoch, RollingHash, TopicPartition};
+use millstream_core::model::{Epoch, EventTime, OwnerEpoch, Recovery, RollingHash, TopicPartition};
 use millstream_core::pipeline::{AggregateId, Plan};
 
 use std::time::Duration;
 
+use crate::clock::Stopwatch;
 use crate::fault::{Break, Point, Reply, broken, lost, reached};
 use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
@@ -24,8 +25,10 @@ use super::{Prepared, RuntimeError};
 
 /// How long one step of a Kafka transaction may take; below the transaction's own time-out.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(9);
-/// The same transaction again after a conflict, so often.
-const CONFLICT_RETRIES: usize = 20;
+/// The same PostgreSQL transaction again after a conflict, for so long.
+///
+/// Why: the Kafka transaction is open meanwhile and ends by itself at 10 s; one more wait for a lock (5 s) still fits.
+const CONFLICT_SPAN: Duration = Duration::from_secs(4);
 
 /// One task's part of an epoch, kept until every participant has it.
 pub struct Share {
@@ -83,14 +86,14 @@ impl EpochContext<'_> {
             #[cfg(feature = "fault")]
             deliberate: deliberate(false),
         };
-        let mut conflicts = 0;
+        let begun = Stopwatch::start();
         let outcome = loop {
             match runtime.block_on(session.commit_epoch(&commit, &mut |step| reached(point(step)))) {
                 Ok(CommitOutcome::Committed) if lost(Reply::PostgresCommit) => {
                     let cause = "it was lost on purpose".to_owned();
                     break Err(PostgresError::CommitUnknown { cause });
                 }
-                Err(error) if error.is_conflict() && conflicts < CONFLICT_RETRIES => conflicts += 1,
+                Err(error) if error.is_conflict() && begun.elapsed() < CONFLICT_SPAN => {}
                 ended => break ended,
             }
         };
@@ -161,14 +164,9 @@ impl EpochContext<'_> {
 
 impl Trouble {
     fn of(error: RuntimeError) -> Trouble {
-        match &error {
-            RuntimeError::Kafka(
-                KafkaError::Refused { .. }
-                | KafkaError::UnknownTopic { .. }
-                | KafkaError::Unauthorised { .. },
-            )
-            | RuntimeError::Postgres(PostgresError::Refused { .. }) => Trouble::Refused(error),
-            _ => Trouble::Indefinite(error),
+        match error.recovery() {
+            Recovery::Corrupt | Recovery::Invalid => Trouble::Refused(error),
+            Recovery::Retry | Recovery::RestartTask | Recovery::Fenced => Trouble::Indefinite(error),
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum Halt {
     /// Another process is this member of the group.
     #[error("{0}")]
     Duplicate(KafkaError),
-    #[error("every task has stopped: {0}")]
+    #[error("a task has stopped, so the end was not reached everywhere: {0}")]
     AllStopped(Refusal),
     #[error("worker {worker} ended by a fault of the program; please report it with the lines above")]
     Panicked { worker: usize },

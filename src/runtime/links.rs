@@ -44,6 +44,8 @@ pub struct Links {
     stop: Arc<StopFlag>,
     producer: Option<Producer>,
     session: Option<Session>,
+    /// What the epoch under way still waits for; its pauses grow from attempt to attempt.
+    unfinished: Option<Outage>,
 }
 
 /// One wait for one neighbour: growing pauses, a bound, and a line on the board.
@@ -77,6 +79,7 @@ impl Links {
             stop,
             producer: None,
             session: None,
+            unfinished: None,
         })
     }
 
@@ -218,14 +221,26 @@ impl Links {
         }
     }
 
-    /// After an attempt that cannot be repeated as it is: waits a bit if it was an outage, so that the caller can look
-    /// at everything anew.
+    /// After an attempt that cannot be repeated as it is: waits a bit, longer from one to the next, so that the caller
+    /// can look at everything anew. It stays an outage until `attempt_ended`.
     pub fn retry_once_after(&mut self, error: &RuntimeError) -> Result<(), Halt> {
         tracing::warn!(%error, "{} did not do its part; looking at everything anew", error.neighbour());
-        let mut outage = Outage::begin(error.neighbour(), self.clock.monotonic());
-        self.wait_out(&mut outage, error)?;
-        self.recovered(&outage);
-        Ok(())
+        let neighbour = error.neighbour();
+        if self.unfinished.as_ref().is_none_or(|outage| outage.neighbour != neighbour) {
+            self.attempt_ended();
+        }
+        let now = self.clock.monotonic();
+        let mut outage = self.unfinished.take().unwrap_or_else(|| Outage::begin(neighbour, now));
+        let waited = self.wait_out(&mut outage, error);
+        self.unfinished = Some(outage);
+        waited
+    }
+
+    /// An attempt succeeded, or nothing is left to attempt: what was waited for is back.
+    pub fn attempt_ended(&mut self) {
+        if let Some(outage) = self.unfinished.take() {
+            self.recovered(&outage);
+        }
     }
 
     /// Sleeps for a bit, and serves the group meanwhile.
@@ -276,7 +291,11 @@ impl Links {
         self.pause(outage.pauses.next().unwrap_or(LONGEST_PAUSE))
     }
 
+    /// Why: while an epoch waits for a neighbour, one answer from it does not mean that it is back.
     fn recovered(&self, outage: &Outage) {
+        if self.unfinished.as_ref().is_some_and(|waiting| waiting.neighbour == outage.neighbour) {
+            return;
+        }
         let seconds = (self.clock.monotonic() - outage.since).as_secs_f64();
         tracing::info!("{} is back after {seconds:.1} s", outage.neighbour);
         self.board.update(self.clock.now(), |b| {

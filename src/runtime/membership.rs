@@ -3,7 +3,7 @@
 use millstream_core::model::{Recovery, TopicPartition};
 
 use crate::fault::{Break, Point, broken, reached};
-use crate::kafka::{CommittedOffset, GroupEvent};
+use crate::kafka::{CommittedOffset, GroupEvent, KafkaError};
 use crate::postgres::Owned;
 
 use super::desk::Served;
@@ -17,7 +17,14 @@ impl Worker {
         loop {
             let event = match self.links.events.pop_front() {
                 Some(event) => Some(event),
-                None => self.links.consumer.poll_group().map_err(RuntimeError::from)?,
+                None => match self.links.consumer.poll_group() {
+                    Err(KafkaError::UnknownTopic { detail }) => {
+                        // Why: not every broker knows a topic that was just made; the client asks again by itself.
+                        tracing::warn!(topic = detail, "the topic is not known to the broker yet");
+                        return Ok(());
+                    }
+                    polled => polled.map_err(RuntimeError::from)?,
+                },
             };
             match event {
                 None => return Ok(()),
@@ -139,8 +146,9 @@ impl Worker {
     fn begin_task(&mut self, start: &CommittedOffset, owned: &Owned) -> Result<(), Halt> {
         match commit_start(&mut self.links, start, owned) {
             Ok(()) => {
+                self.links.attempt_ended();
                 reached(Point::BootstrapOffsetCommitted);
-                Ok(())
+                self.recycle_doubtful_producer()
             }
             Err(error) => {
                 // Order: a producer that failed is never used again.

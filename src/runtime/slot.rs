@@ -52,6 +52,8 @@ pub struct Running {
     pub epoch: Epoch,
     /// The end of the log as it was last seen.
     pub high: Offset,
+    /// Everything below was given out by the client; above `task.next()` only where control records follow.
+    pub read_up_to: Offset,
     /// R, as written.
     pub state: Offset,
     /// The record before the first one must be this one.
@@ -124,6 +126,16 @@ impl Running {
         let from = self.state.max(self.start.state_from);
         let behind = self.task.next() <= self.start.outputs_from && self.task.is_dirty();
         if behind { usize::try_from(self.task.next().0 - from.0).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether nothing below `end` is left to read.
+    pub fn has_read_to(&self, end: Offset) -> bool {
+        self.read_to() >= end
+    }
+
+    /// Everything below was read, control records among it.
+    pub fn read_to(&self) -> Offset {
+        self.task.next().max(self.read_up_to)
     }
 
     /// Epochs are cut exactly at K and at P: a part before it and a part after it mean different things.

@@ -251,6 +251,7 @@ impl Taker {
             taken: row,
             outputs_hash,
             high: found.high,
+            read_up_to: start.state_from,
             state: start.state_from,
             verify,
             left_out: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
-use millstream_core::model::{Recovery, TopicPartition};
+use millstream_core::model::{Offset, Recovery, TopicPartition};
 use millstream_core::pipeline::{Plan, SourceId};
 use millstream_core::verdict::Judge;
 
@@ -32,6 +32,11 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const TAKING_WAIT: Duration = Duration::from_millis(5);
 /// A task that was quiet for so long is settled, so that a crash after it is no riddle.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// How often PostgreSQL hears which partitions stand at the end of their log. Finality leaves them out only while it
+/// does: a processor that is down says nothing about what came meanwhile.
+const MARK_EVERY: Duration = Duration::from_secs(5);
+/// Before a partition that cannot be read is tried again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 pub struct Worker {
@@ -49,6 +54,7 @@ pub struct Worker {
     /// The last batch was full: there is a backlog.
     backlog: bool,
     quiet_since: Instant,
+    marked: Instant,
     reported: Instant,
 }
 
@@ -80,6 +86,7 @@ impl Worker {
             pending_since: now,
             backlog: false,
             quiet_since: now,
+            marked: now,
             reported: now,
         })
     }
@@ -112,6 +119,7 @@ impl Worker {
             if self.is_due() {
                 self.commit()?;
             }
+            self.look_after()?;
             self.report(false);
             if read == 0 {
                 self.settle_when_quiet()?;
@@ -124,6 +132,7 @@ impl Worker {
     fn finish(&mut self) -> Result<(), Halt> {
         self.commit()?;
         self.settle()?;
+        self.mirror_offsets();
         self.report(true);
         Ok(())
     }
@@ -150,6 +159,13 @@ impl Worker {
                                 break;
                             }
                         }
+                    }
+                }
+                BatchItem::End { partition, at } => {
+                    // Why: behind a cut, records of this batch were left out and will be read again.
+                    let running = slots.get_mut(partition).and_then(Slot::running_mut);
+                    if let Some(running) = running.filter(|running| !running.left_out) {
+                        running.read_up_to = running.read_up_to.max(at);
                     }
                 }
                 BatchItem::Error { partition: Some(tp), error } => {
@@ -189,6 +205,11 @@ impl Worker {
                 // Why: after such an error the client is silent about a partition until it is assigned anew.
                 self.links.consumer.unassign(std::slice::from_ref(tp)).map_err(RuntimeError::from)?;
                 self.assigned(std::slice::from_ref(tp))?;
+                if error.recovery() != Recovery::RestartTask {
+                    // Why: nothing but a change at the server mends it, and each assignment disturbs the others.
+                    let now = self.links.clock.monotonic();
+                    self.slots.insert(tp.clone(), Slot::again(now, UNREADABLE_PAUSE, error.to_string()));
+                }
             }
         }
         Ok(())
@@ -226,10 +247,61 @@ impl Worker {
         if self.links.clock.monotonic() - self.quiet_since >= SETTLE_AFTER { self.settle() } else { Ok(()) }
     }
 
-    /// Tells PostgreSQL that Kafka has everything (K = P), and who stands at the end of the log.
+    /// What is due every few seconds, whatever is read.
+    fn look_after(&mut self) -> Result<(), Halt> {
+        let now = self.links.clock.monotonic();
+        if now - self.marked < MARK_EVERY {
+            return Ok(());
+        }
+        self.marked = now;
+        self.mirror_offsets();
+        self.mark_caught_up(now)
+    }
+
+    /// Without Kafka outputs the group's offsets are no witness, and are written for tools that show lag.
+    fn mirror_offsets(&self) {
+        if self.links.kafka_outputs() {
+            return;
+        }
+        let held = |(tp, slot): (&TopicPartition, &Slot)| {
+            let running = slot.running().filter(|running| running.is_live())?;
+            Some((tp.clone(), running.task.sealed_to()))
+        };
+        let offsets: Vec<(TopicPartition, Offset)> = self.slots.iter().filter_map(held).collect();
+        if !offsets.is_empty() {
+            self.links.consumer.mirror_offsets(&offsets);
+        }
+    }
+
+    /// Tells PostgreSQL which partitions have no more records at present. An outage that no record would meet is met
+    /// here.
+    fn mark_caught_up(&mut self, now: Instant) -> Result<(), Halt> {
+        let mut at_end = Vec::new();
+        for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
+            let end = self.links.consumer.known_end(tp);
+            if running.is_live()
+                && !running.task.is_dirty()
+                && end.is_some_and(|end| running.has_read_to(end))
+            {
+                at_end.push(Owned {
+                    tp: tp.clone(),
+                    owner_epoch: running.task.owner_epoch(),
+                    next: running.task.next(),
+                });
+            }
+        }
+        let Some(any) = at_end.first().map(|task| task.tp.clone()) else { return Ok(()) };
+        if now - self.quiet_since >= MARK_EVERY {
+            self.links.log_range(&any)?;
+        }
+        let application = self.plan.application.clone();
+        self.links.ask_postgres(async |session| session.mark_caught_up(&application, &at_end).await)?;
+        Ok(())
+    }
+
+    /// Tells PostgreSQL that Kafka has everything (K = P).
     fn settle(&mut self) -> Result<(), Halt> {
         let mut owned = Vec::new();
-        let mut at_end = Vec::new();
         for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
             if running.is_live() && !running.task.is_dirty() && !running.settled {
                 let task = Owned {
@@ -237,9 +309,6 @@ impl Worker {
                     owner_epoch: running.task.owner_epoch(),
                     next: running.task.next(),
                 };
-                if self.links.consumer.known_end(tp).is_some_and(|high| running.task.next() >= high) {
-                    at_end.push(task.clone());
-                }
                 owned.push(task);
             }
         }
@@ -247,10 +316,7 @@ impl Worker {
             return Ok(());
         }
         let application = self.plan.application.clone();
-        self.links.ask_postgres(async |session| {
-            session.settle(&application, &owned).await?;
-            session.mark_caught_up(&application, &at_end).await
-        })?;
+        self.links.ask_postgres(async |session| session.settle(&application, &owned).await)?;
         for task in owned {
             if let Some(running) = self.slots.get_mut(&task.tp).and_then(Slot::running_mut) {
                 running.settled = true;
@@ -317,7 +383,10 @@ impl Worker {
             return;
         }
         self.reported = beat;
-        let tasks = self.slots.iter().map(|(tp, slot)| (tp.clone(), TaskReport::of(slot))).collect();
+        let consumer = &self.links.consumer;
+        let of =
+            |(tp, slot): (&TopicPartition, &Slot)| (tp.clone(), TaskReport::of(slot, consumer.known_end(tp)));
+        let tasks = self.slots.iter().map(of).collect();
         let joined = self.joined;
         self.links.board.update(self.links.clock.now(), |board| {
             board.beat = beat;
@@ -334,7 +403,8 @@ enum Unread {
 }
 
 impl TaskReport {
-    fn of(slot: &Slot) -> TaskReport {
+    /// `high` is the end of the log as the last fetch told it.
+    fn of(slot: &Slot, high: Option<Offset>) -> TaskReport {
         let Some(running) = slot.running() else {
             let stage = match slot {
                 Slot::Stopped(refusal) => Stage::Stopped(refusal.clone()),
@@ -346,10 +416,12 @@ impl TaskReport {
         };
         TaskReport {
             stage: if running.is_live() { Stage::Running } else { Stage::Replaying },
-            next: running.task.next().max(running.start.rows_from),
-            outputs: running.task.next().max(running.start.outputs_from),
+            next: running.task.sealed_to().max(running.start.rows_from),
+            outputs: running.task.sealed_to().max(running.start.outputs_from),
             state: running.state,
-            high: Some(running.high),
+            read_to: running.read_to(),
+            pending: running.task.is_dirty(),
+            high: Some(high.map_or(running.high, |high| high.max(running.high))),
             owner_epoch: running.task.owner_epoch(),
             watermark: running.task.watermark(),
         }

@@ -4,13 +4,6 @@ use crate::model::Offset;
 
 use super::{Refusal, RefusalCode};
 
-/// Which log it is: both are opaque texts of the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogIdentity {
-    pub cluster_id: String,
-    pub topic_id: String,
-}
-
 /// The progress row, as returned by the statement that fenced its previous owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {

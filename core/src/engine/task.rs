@@ -125,12 +125,13 @@ impl Task {
         self.gather.hash
     }
 
-    pub fn max_event_time(&self) -> Option<EventTime> {
-        self.gather.max_event_time
-    }
-
     pub fn watermark(&self) -> Option<EventTime> {
         watermark(self.gather.max_event_time, self.judge.source().watermark.delay)
+    }
+
+    /// Where the last sealed epoch ended; what follows up to `next` stands in memory only.
+    pub fn sealed_to(&self) -> Offset {
+        self.from
     }
 
     /// Whether records wait to be sealed.

@@ -234,4 +234,9 @@ impl Plan {
         !self.records.is_empty()
             || self.sources.iter().any(|s| s.dead_letter_topic.is_some() || s.late_topic.is_some())
     }
+
+    /// The largest `max_record_bytes` of all sources.
+    pub fn largest_record(&self) -> usize {
+        self.sources.iter().map(|source| source.max_record_bytes).max().unwrap_or_default()
+    }
 }

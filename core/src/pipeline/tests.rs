@@ -73,6 +73,21 @@ fn expressions_have_their_problems_where_they_stand() {
 }
 
 #[test]
+fn outputs_of_a_source_set_no_more_fields_than_a_decoder_watches() {
+    let output = |name: &str, from: usize| {
+        let set: Vec<String> = (from..from + 40).map(|i| format!("f{i}: commit_time()")).collect();
+        format!("  {name}: {{ from: activity, set: {{ {} }}, to: {{ topic: {name} }} }}\n", set.join(", "))
+    };
+    let text = |second: usize| {
+        let outputs = format!("records:\n{}{}", output("one", 0), output("two", second));
+        ENRICHED.replacen("records:\n", &outputs, 1)
+    };
+    plan(&text(0));
+    let problem = "records.two: sets more than 64 different fields together with the outputs above";
+    assert!(report(&text(40)).contains(problem), "{}", report(&text(40)));
+}
+
+#[test]
 fn enriched_activity_is_as_typed() {
     let plan = plan(ENRICHED);
     assert_eq!(&*plan.application, "enriched-activity");

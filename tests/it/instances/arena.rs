@@ -46,6 +46,7 @@ impl Arena {
             application: "admin".into(),
             instance: name.clone(),
             worker: 0,
+            max_record_bytes: 1 << 20,
         };
         Admin::open(&settings).unwrap().create_topic(&name, PARTITIONS, &[], LIMIT).unwrap();
         let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();

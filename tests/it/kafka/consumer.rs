@@ -6,8 +6,8 @@ use millstream::kafka::{BatchItem, Consumer, GroupEvent, KafkaError};
 use millstream_core::model::{Offset, TopicPartition};
 
 use super::{
-    Log, TURN, create, event, join, numbered, poll_into, produce, producer, read, settings, unique, until,
-    values,
+    LIMIT, Log, TURN, create, event, join, numbered, poll_into, produce, producer, read, settings, unique,
+    until, values,
 };
 
 #[test]
@@ -33,6 +33,32 @@ fn three_partitions_come_in_order_and_exactly() {
     let mut log = Log::new();
     assert_eq!(poll_into(&mut consumer, &mut log), 0, "nothing comes twice");
     consumer.close(true);
+}
+
+#[test]
+fn end_of_a_log_lies_beyond_the_control_record_of_its_last_transaction() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 1, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    produce(&mut out, &topic, &numbered(0, 0..3));
+    let mut consumer = join(&settings(&app), &topic, Offset(0));
+    let end = |consumer: &mut Consumer| {
+        until("the end", || {
+            consumer.poll_group().unwrap();
+            let found = consumer.poll_batch(10).items().find_map(|item| match item {
+                BatchItem::End { at, .. } => Some(at),
+                BatchItem::Records(_) => None,
+                BatchItem::Error { error, .. } => panic!("{error}"),
+            });
+            consumer.wait(TURN);
+            found
+        })
+    };
+    assert_eq!(end(&mut consumer), Offset(4), "three records and one marker");
+    let (_, high) = consumer.log_range(&TopicPartition::new(&*topic, 0), LIMIT).unwrap();
+    assert_eq!(high, Offset(4));
+    produce(&mut out, &topic, &numbered(0, 3..4));
+    assert_eq!(end(&mut consumer), Offset(6), "it is told again after new records");
 }
 
 #[test]
@@ -110,6 +136,7 @@ fn offset_outside_of_the_log_is_an_error_and_no_reset() {
         let found = consumer.poll_batch(10).items().next().map(|item| match item {
             BatchItem::Error { error, .. } => error.clone(),
             BatchItem::Records(run) => panic!("{} records of {}", run.len(), run.partition()),
+            BatchItem::End { partition, at } => panic!("{partition} ends at {at}"),
         });
         consumer.wait(TURN);
         found
