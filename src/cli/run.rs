@@ -158,7 +158,7 @@ fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure
     let supervisor = supervisor.map_err(|_| Failure::Panicked)?;
     watch(&supervisor, &stop, (&boards, &state_dir));
     let finished = supervisor.join().map_err(|_| Failure::Panicked)?.map_err(Failure::Halt)?;
-    if finished == Finished::Left {
+    if stop.is_leaving() {
         state_dir.drained().map_err(|e| fail(e.into()))?;
     }
     Ok(finished)

@@ -1,6 +1,6 @@
 //! Workers and instances of one pipeline, as real processes on real servers.
 
-mod arena;
+pub mod arena;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@
 )]
 
 mod bad_records;
+mod bites;
 mod cli;
 mod instances;
 mod kafka;

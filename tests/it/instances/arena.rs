@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use millstream::kafka::{Admin, KafkaSettings};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::cli::binary;
 use crate::postgres::fixture::Database;
+use crate::release::fault_binary;
 
 pub const PARTITIONS: i32 = 4;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -90,9 +92,21 @@ records:
 
     /// Sends so many more numbered records, spread over all partitions.
     pub fn send(&mut self, count: i64) {
+        self.send_to(count, |n| i32::try_from(n).unwrap() % PARTITIONS);
+    }
+
+    pub fn send_on(&mut self, partition: i32, count: i64) {
+        self.send_to(count, |_| partition);
+    }
+
+    pub fn sent(&self) -> i64 {
+        self.sent
+    }
+
+    fn send_to(&mut self, count: i64, partition: impl Fn(i64) -> i32) {
         for n in self.sent..self.sent + count {
             let value = format!(r#"{{"event_time":"2026-01-30T01:18:10Z","page":"/{}","n":{n}}}"#, n % 7);
-            let partition = i32::try_from(n).unwrap() % PARTITIONS;
+            let partition = partition(n);
             let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(&value);
             self.producer.send(record).unwrap();
         }
@@ -126,14 +140,32 @@ records:
         }
     }
 
+    /// How many records the table counts.
+    pub fn rows(&self) -> i64 {
+        self.query("SELECT coalesce(sum(views), 0)::text FROM views").parse().unwrap()
+    }
+
     /// Everything sent stands in the output topic, once.
     pub fn assert_outputs(&self) {
+        let began = Instant::now();
+        let mut seen = self.outputs();
+        while i64::try_from(seen.len()).unwrap() < self.sent {
+            assert!(began.elapsed() < LIMIT, "{} of {} outputs", seen.len(), self.sent);
+            seen = self.outputs();
+        }
+        let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    /// How often each record stands in the output topic, as a reader of committed records sees it at present.
+    pub fn outputs(&self) -> BTreeMap<i64, usize> {
         let topic = format!("{}.out", self.name);
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", servers())
             .set("group.id", "none")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
             .create()
             .unwrap();
         let mut all = TopicPartitionList::new();
@@ -142,26 +174,45 @@ records:
         }
         consumer.assign(&all).unwrap();
         let mut seen: BTreeMap<i64, usize> = BTreeMap::new();
-        let (began, mut quiet) = (Instant::now(), Instant::now());
-        while i64::try_from(seen.len()).unwrap() < self.sent || quiet.elapsed() < Duration::from_millis(500) {
-            assert!(began.elapsed() < LIMIT, "{} of {} outputs", seen.len(), self.sent);
-            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                let value: Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
-                *seen.entry(value["n"].as_i64().unwrap()).or_default() += 1;
-                quiet = Instant::now();
+        let mut ended = BTreeSet::new();
+        while ended.len() < all.count() {
+            match consumer.poll(Duration::from_secs(1)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ended.insert(partition);
+                }
+                Some(message) => {
+                    let value: Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
+                    *seen.entry(value["n"].as_i64().unwrap()).or_default() += 1;
+                }
             }
         }
-        let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
-        assert!(twice.is_empty(), "{twice:?}");
+        seen
     }
 
     /// Starts an instance with the state directory of that name.
     pub fn start(&self, name: &str, arguments: &[&str]) -> Process {
+        self.spawn(&binary(), (name, arguments), &[])
+    }
+
+    /// The same with the fault build, under variables that arm it.
+    pub fn start_fault(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn(Path::new(&fault_binary()), (name, arguments), variables)
+    }
+
+    fn spawn(
+        &self,
+        program: &Path,
+        (name, arguments): (&str, &[&str]),
+        variables: &[(&str, &str)],
+    ) -> Process {
         let state = self.folder.path().join(name);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = self.folder.path().join(format!("{name}-{port}.log"));
         let log = File::create(&path).unwrap();
-        let child = Command::new(binary())
+        let child = Command::new(program)
+            .env("MILLSTREAM_PHASE_FILE", path.with_extension("phase"))
+            .envs(variables.iter().copied())
             .args(["run", "--http", &format!("127.0.0.1:{port}"), "--state-dir"])
             .arg(&state)
             .args(arguments)
@@ -233,9 +284,29 @@ impl Process {
         }
     }
 
+    /// The partitions that stopped, and why.
+    pub fn stopped(&self) -> BTreeMap<String, String> {
+        let status = self.ask("/status").unwrap_or_default();
+        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+        let stopped = tasks.iter().filter(|task| task["state"] == "stopped");
+        stopped.map(|task| (task["task"].to_string(), task["reason"].to_string())).collect()
+    }
+
+    /// Whether the fault build says that it stands at this arrival at a point, or has passed it.
+    pub fn has_reached(&self, point: &str, arrival: u64) -> bool {
+        let line = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
+        let mut words = line.split_whitespace();
+        words.next() == Some(point)
+            && words.next().and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number >= arrival)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([name, id]).status().unwrap().success());
+    }
+
     pub fn terminate(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
     }
 
     pub fn wait_exit(&mut self) -> i32 {
