@@ -49,7 +49,10 @@ def corpus() -> list[Case]:
     held = [case for case in raw if not case["name"].startswith("future date")]
     ahead = datetime.now(UTC) + timedelta(hours=1)
     future = json.dumps({"at": ahead.strftime("%Y-%m-%dT%H:%M:%SZ"), "page": "/a"}).encode()
-    extra = [Case("no value", None, "NULL_VALUE"), Case("an hour ahead of the broker", future, "FUTURE_EVENT")]
+    extra = [
+        Case("no value", None, "NULL_VALUE"),
+        Case("an hour ahead of the broker", future, "FUTURE_EVENT"),
+    ]
     return [Case(case["name"], value_of(case), case["verdict"]) for case in held] + extra
 
 
@@ -67,7 +70,9 @@ def alone(cases: list[Case]) -> list[Case]:
 def in_bursts(cases: list[Case]) -> list[Case]:
     """Nothing but this record, many times, then the next; no good record in between."""
     bad = [case for case in cases if case.verdict != "accepted"]
-    return [case for case in bad for _ in range(min(BURST, max(3, BURST_BYTES // (len(case.value or b"") + 1))))]
+    return [
+        case for case in bad for _ in range(min(BURST, max(3, BURST_BYTES // (len(case.value or b"") + 1))))
+    ]
 
 
 def corpus_run(seed: int, title: str, arrange: Callable[[list[Case]], list[Case]]) -> str:
@@ -85,10 +90,14 @@ def check_corpus(arena: Arena, sent: list[Case], expected: Counter) -> None:
         totals = connection.execute(
             "SELECT sum(accepted)::bigint, sum(read)::bigint FROM millstream.progress"
         ).fetchone()
-        dead = connection.execute("SELECT reason, count(*) FROM millstream.dead_letters GROUP BY 1").fetchall()
+        dead = connection.execute(
+            "SELECT reason, count(*) FROM millstream.dead_letters GROUP BY 1"
+        ).fetchall()
     found = Counter(dict(dead), accepted=totals[0])
     if found != expected:
-        raise ChaosFailure(f"verdicts differ: {dict(found - expected)} too many, {dict(expected - found)} missing")
+        raise ChaosFailure(
+            f"verdicts differ: {dict(found - expected)} too many, {dict(expected - found)} missing"
+        )
     if totals[1] != len(sent):
         raise ChaosFailure(f"{totals[1]} of {len(sent)} records read")
 
@@ -101,7 +110,12 @@ def fifty_run(seed: int) -> str:
 
 def check_fifty(arena: Arena) -> list[tuple]:
     events = [
-        {"event_time": "2026-01-30T01:18:10Z", "user_id": f"user{i}", "page_url": "/products", "event_type": "page_view"}
+        {
+            "event_time": "2026-01-30T01:18:10Z",
+            "user_id": f"user{i}",
+            "page_url": "/products",
+            "event_type": "page_view",
+        }
         for i in range(50)
     ]
     produce(arena, [json.dumps(event).encode() for event in events])
@@ -118,7 +132,9 @@ def with_arena(seed: int, title: str, case: str, body: Callable[[Arena], None]) 
     raw = yaml.safe_load((GOLDEN / case / "pipeline.yaml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
-        file.write_text(yaml.safe_dump({**raw, "connections": CONNECTIONS}, sort_keys=False), encoding="utf-8")
+        file.write_text(
+            yaml.safe_dump({**raw, "connections": CONNECTIONS}, sort_keys=False), encoding="utf-8"
+        )
         arena, failed = Arena(seed, title, file), True
     try:
         body(arena)

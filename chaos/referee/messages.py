@@ -67,8 +67,9 @@ class Stream:
             self.partitioner = Partitioner(partitions)
 
     def observe(self, message: Message) -> None:
+        """Order: behind a message that still waits for its record, all wait, so that they are matched as they stand."""
         self.observed += 1
-        if not self.match(message):
+        if self.pending or not self.match(message):
             self.pending.append((self.generation, message))
 
     def close_generation(self) -> int:

@@ -17,11 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Returns when the instance has ended. The first SIGTERM or SIGINT asks it to finish its epoch; a second one aborts the
 /// process, which is safe. `millstream drain` asks for the same by the state directory, and to leave the group.
-pub fn watch<T>(
-    instance: &JoinHandle<T>,
-    stop: &Arc<StopFlag>,
-    (boards, state_dir): (&Boards, &StateDir),
-) {
+pub fn watch<T>(instance: &JoinHandle<T>, stop: &Arc<StopFlag>, (boards, state_dir): (&Boards, &StateDir)) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -287,8 +287,20 @@ fn task_name(task: &TaskStatus) -> String {
 }
 
 fn positions(tasks: &[TaskStatus]) -> String {
-    let headers =
-        ["task", "p", "k", "r", "end", "lag", "watermark", "settled", "instance", "worker", "stage", "updated"];
+    let headers = [
+        "task",
+        "p",
+        "k",
+        "r",
+        "end",
+        "lag",
+        "watermark",
+        "settled",
+        "instance",
+        "worker",
+        "stage",
+        "updated",
+    ];
     let mut table = grid(&headers);
     for task in tasks {
         let offsets = [task.next, task.group_offset, task.state_offset, task.log_end, task.lag];

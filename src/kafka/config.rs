@@ -86,7 +86,8 @@ impl KafkaSettings {
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
-                ("enable.partition.eof", "true"),
+                // Why: librdkafka 2.12 takes the event of an end for a record and skips the next one after a rebalance.
+                ("enable.partition.eof", "false"),
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
                 ("allow.auto.create.topics", "false"),

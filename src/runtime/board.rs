@@ -125,9 +125,7 @@ impl TaskReport {
 
 impl BoardState {
     fn is_ready(&self) -> bool {
-        self.joined
-            && self.waiting_for.is_empty()
-            && self.tasks.values().all(|t| t.stage == Stage::Running)
+        self.joined && self.waiting_for.is_empty() && self.tasks.values().all(|t| t.stage == Stage::Running)
     }
 }
 

@@ -85,7 +85,9 @@ fn merge(instance: &str, own: &BoardState, workers: Vec<BoardState>) -> Instance
         tasks: workers
             .into_iter()
             .enumerate()
-            .flat_map(|(worker, board)| board.tasks.into_iter().map(move |(tp, report)| (tp, (worker, report))))
+            .flat_map(|(worker, board)| {
+                board.tasks.into_iter().map(move |(tp, report)| (tp, (worker, report)))
+            })
             .collect(),
     }
 }

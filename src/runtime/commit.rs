@@ -1,7 +1,7 @@
 //! The worker's epochs: sealed, carried into every participant, and sorted out when something goes wrong.
 
 use millstream_core::commit::{Refusal, RefusalCode};
-use millstream_core::model::EventTime;
+use millstream_core::model::{EventTime, Recovery};
 
 use crate::fault::{Break, Point, broken, reached};
 use crate::kafka::{COMMIT, GroupEvent, KafkaError};
@@ -120,6 +120,11 @@ impl Worker {
                 GroupEvent::Revoked { partitions, lost: true } => {
                     shares.retain(|share| !partitions.contains(&share.tp));
                     self.revoked(&partitions, true)?;
+                }
+                GroupEvent::Failed(error) if error.recovery() == Recovery::Fenced => {
+                    self.links.discard_producer();
+                    self.fenced(error)?;
+                    return Ok(Vec::new());
                 }
                 GroupEvent::Failed(error) => return Err(RuntimeError::from(error).into()),
                 other => self.links.events.push_back(other),

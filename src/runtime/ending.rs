@@ -73,7 +73,9 @@ impl Ending {
         for (tp, end) in &self.ends {
             match state.tasks.get(tp).map(|(_, report)| report) {
                 Some(report) if matches!(report.stage, Stage::Stopped(_)) => {}
-                Some(report) if report.stage == Stage::Running && report.read_to >= *end && !report.pending => {
+                Some(report)
+                    if report.stage == Stage::Running && report.read_to >= *end && !report.pending =>
+                {
                     wanted.push((tp.clone(), report.next.min(*end)));
                 }
                 Some(_) => return None,
@@ -113,11 +115,12 @@ fn is_empty(links: &Links, tp: &TopicPartition, (from, end): (Offset, Offset)) -
     while !deadline.passed() {
         consumer.poll_group()?;
         for item in consumer.poll_batch(REST_RECORDS).items() {
-            match item {
-                BatchItem::Records(run) => return Ok(run.iter().all(|record| record.offset() >= end)),
-                BatchItem::End { at, .. } if at >= end => return Ok(true),
-                BatchItem::End { .. } | BatchItem::Error { .. } => {}
+            if let BatchItem::Records(run) = item {
+                return Ok(run.iter().all(|record| record.offset() >= end));
             }
+        }
+        if consumer.positions().iter().any(|(_, at)| *at >= end) {
+            return Ok(true);
         }
         consumer.wait(REST_WAIT);
     }
@@ -199,8 +202,7 @@ mod tests {
 
     #[test]
     fn group_must_hold_the_outputs_unless_it_holds_nothing() {
-        let offset =
-            |offset| GroupOffset { partition: tp(0), offset, metadata: String::new() };
+        let offset = |offset| GroupOffset { partition: tp(0), offset, metadata: String::new() };
         for (held, expect) in [(Some(Offset(9)), false), (Some(Offset(10)), true), (None, true)] {
             assert_eq!(group_reaches(&[offset(held)], &tp(0), Offset(10)), expect);
         }

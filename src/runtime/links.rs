@@ -83,6 +83,13 @@ impl Links {
         })
     }
 
+    /// A new consumer in place of one that its group has fenced for good; nothing of the old one's is assigned.
+    pub fn reopen_consumer(&mut self) -> Result<(), RuntimeError> {
+        self.consumer = Consumer::open(&self.settings.kafka)?;
+        self.events.clear();
+        Ok(())
+    }
+
     /// The producer, initialised; made first if there is none.
     pub fn producer(&mut self) -> Result<&mut Producer, Halt> {
         if self.producer.is_none() {
@@ -249,10 +256,19 @@ impl Links {
         loop {
             self.beat();
             match self.consumer.poll_group() {
-                Ok(Some(GroupEvent::Failed(error))) if error.recovery() == Recovery::Fenced => {
+                Ok(Some(GroupEvent::Failed(error)))
+                    if error.recovery() == Recovery::Fenced && !self.consumer.fenced_itself() =>
+                {
                     return Err(Halt::Duplicate(error));
                 }
-                Ok(Some(event)) => self.events.push_back(event),
+                Ok(Some(event)) => {
+                    if let GroupEvent::Revoked { partitions, lost: true } = &event {
+                        // Order: answered at once, since the client goes on as a member without an id until it is; the
+                        // tasks follow when the worker serves the event.
+                        self.consumer.unassign(partitions).map_err(RuntimeError::from)?;
+                    }
+                    self.events.push_back(event);
+                }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "the group is not served at present"),
             }

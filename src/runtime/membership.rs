@@ -31,11 +31,32 @@ impl Worker {
                 Some(GroupEvent::Assigned(partitions)) => self.assigned(&partitions)?,
                 Some(GroupEvent::Revoked { partitions, lost }) => self.revoked(&partitions, lost)?,
                 Some(GroupEvent::Failed(error)) if error.recovery() == Recovery::Fenced => {
-                    return Err(Halt::Duplicate(error));
+                    self.fenced(error)?
                 }
                 Some(GroupEvent::Failed(error)) => return Err(RuntimeError::from(error).into()),
             }
         }
+    }
+
+    pub(super) fn subscribe(&mut self) -> Result<(), Halt> {
+        let topics: Vec<&str> = self.plan.sources.iter().map(|source| &*source.topic).collect();
+        Ok(self.links.consumer.subscribe(&topics).map_err(RuntimeError::from)?)
+    }
+
+    /// Another process is this member: end. If no other is, the client fenced itself, and joins anew.
+    pub(super) fn fenced(&mut self, error: KafkaError) -> Result<(), Halt> {
+        if !self.links.consumer.fenced_itself() {
+            return Err(Halt::Duplicate(error));
+        }
+        tracing::warn!(%error, "the session had ended while the broker was away; joining the group anew");
+        for tp in self.slots.keys().cloned().collect::<Vec<_>>() {
+            self.forget(&tp);
+        }
+        self.pending = 0;
+        self.links.reopen_consumer()?;
+        self.subscribe()?;
+        self.report(true);
+        Ok(())
     }
 
     /// The client wants a valid offset at once; where the task really begins is found out later, while it is paused.
@@ -130,7 +151,7 @@ impl Worker {
                 self.stop_task(&tp, refusal);
                 return Ok(());
             }
-            Err(Untaken::Local(error)) => {
+            Err(Untaken::Failed(error)) => {
                 tracing::error!(task = %tp, %error, "task not taken");
                 Slot::again(now, pause, error.to_string())
             }

@@ -10,7 +10,7 @@ use millstream_core::commit::{
     CommitPermit, Local, Observed, Progress, Refusal, RefusalCode, Take, TaskStart, take,
 };
 use millstream_core::engine::{Family, StateStore, StoreError, Task, TaskIdentity};
-use millstream_core::model::{Offset, TopicPartition};
+use millstream_core::model::{Offset, Recovery, TopicPartition};
 use millstream_core::pipeline::{Source, Start};
 use millstream_core::verdict::Judge;
 
@@ -47,8 +47,8 @@ pub enum Untaken {
     /// Another owner took the task meanwhile.
     Fenced,
     Refused(Refusal),
-    /// Local state cannot be opened at present.
-    Local(RuntimeError),
+    /// Taking it again may mend it.
+    Failed(RuntimeError),
     Halt(Halt),
 }
 
@@ -56,7 +56,7 @@ impl<E: Into<Halt>> From<E> for Untaken {
     fn from(error: E) -> Untaken {
         match error.into() {
             Halt::Failed(RuntimeError::Refused(refusal)) => Untaken::Refused(refusal),
-            Halt::Failed(error @ (RuntimeError::State(_) | RuntimeError::Store(_))) => Untaken::Local(error),
+            Halt::Failed(error) if is_of_the_task(&error) => Untaken::Failed(error),
             halt => Untaken::Halt(halt),
         }
     }
@@ -70,6 +70,11 @@ struct Findings {
     meta: Option<TaskMeta>,
     low: Offset,
     high: Offset,
+}
+
+fn is_of_the_task(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::State(_) | RuntimeError::Store(_))
+        || matches!(error.recovery(), Recovery::RestartTask | Recovery::Fenced)
 }
 
 /// One task on its way.

@@ -107,9 +107,7 @@ impl Worker {
     }
 
     fn work(&mut self) -> Result<(), Halt> {
-        let topics: Vec<String> = self.plan.sources.iter().map(|s| s.topic.to_string()).collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.links.consumer.subscribe(&names).map_err(RuntimeError::from)?;
+        self.subscribe()?;
         while !self.stop.is_set() {
             self.serve_group()?;
             self.take_waiting()?;
@@ -122,6 +120,7 @@ impl Worker {
             self.look_after()?;
             self.report(false);
             if read == 0 {
+                self.note_positions();
                 self.settle_when_quiet()?;
                 self.links.consumer.wait(self.idle_wait());
             }
@@ -143,6 +142,7 @@ impl Worker {
         let batch = links.consumer.poll_batch(BATCH_RECORDS);
         let (read, mut live) = (batch.len(), 0);
         let mut troubles: Vec<(TopicPartition, Unread)> = Vec::new();
+        let mut fenced = None;
         for item in batch.items() {
             match item {
                 BatchItem::Records(run) => {
@@ -161,23 +161,20 @@ impl Worker {
                         }
                     }
                 }
-                BatchItem::End { partition, at } => {
-                    // Why: behind a cut, records of this batch were left out and will be read again.
-                    let running = slots.get_mut(partition).and_then(Slot::running_mut);
-                    if let Some(running) = running.filter(|running| !running.left_out) {
-                        running.read_up_to = running.read_up_to.max(at);
-                    }
-                }
                 BatchItem::Error { partition: Some(tp), error } => {
                     troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
+                    Recovery::Fenced => fenced = Some(error.clone()),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
         }
         drop(batch);
+        if let Some(error) = fenced {
+            self.fenced(error)?;
+            return Ok(0);
+        }
         self.backlog = read == BATCH_RECORDS;
         let now = self.links.clock.monotonic();
         if read > 0 {
@@ -191,6 +188,17 @@ impl Worker {
             self.unread(&tp, trouble)?;
         }
         Ok(read)
+    }
+
+    /// Control records are given out to nobody, but the client's position tells that they were passed.
+    fn note_positions(&mut self) {
+        for (tp, at) in self.links.consumer.positions() {
+            let running = self.slots.get_mut(&tp).and_then(Slot::running_mut);
+            // Why: behind a cut, records that were given out were left out and will be read again.
+            if let Some(running) = running.filter(|running| !running.left_out) {
+                running.read_up_to = running.read_up_to.max(at);
+            }
+        }
     }
 
     fn unread(&mut self, tp: &TopicPartition, trouble: Unread) -> Result<(), Halt> {

@@ -92,7 +92,8 @@ fn take_over(arena: &mut Arena, broken: &str, first: &str, second: &str) -> (Pro
 fn an_offset_of_the_group_is_read_behind_the_fence() {
     for (broken, expect) in [("group-offset-before-fence", true), ("", false)] {
         let mut arena = Arena::open();
-        let (mut frozen, taker) = take_over(&mut arena, broken, "kafka-committing", "take-group-offset-read:1");
+        let (mut frozen, taker) =
+            take_over(&mut arena, broken, "kafka-committing", "take-group-offset-read:1");
         assert_eq!(frozen.wait_exit(), 77, "{}", frozen.said());
         let wrong = goes_wrong(&mut arena, &taker, 1);
         assert_eq!(wrong, expect, "{}\n{}", frozen.said(), taker.said());

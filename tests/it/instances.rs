@@ -50,7 +50,9 @@ fn clean_restart_moves_nothing() {
     let mut arena = Arena::open();
     let mut first = arena.start_ready("a", &["--workers", "2"]);
     let second = arena.start("b", &["--workers", "1"]);
-    until("both share", || !second.running().is_empty() && first.running().len() + second.running().len() == ALL);
+    until("both share", || {
+        !second.running().is_empty() && first.running().len() + second.running().len() == ALL
+    });
     arena.send(100);
     arena.wait_for_rows();
     let (mine, theirs) = (first.running(), arena.owned(&second.instance()));
@@ -92,7 +94,9 @@ fn drained_instance_leaves_its_partitions_at_once() {
     let mut arena = Arena::open();
     let mut first = arena.start_ready("a", &["--workers", "2"]);
     let second = arena.start("b", &["--workers", "1"]);
-    until("both share", || !second.running().is_empty() && first.running().len() + second.running().len() == ALL);
+    until("both share", || {
+        !second.running().is_empty() && first.running().len() + second.running().len() == ALL
+    });
     arena.send(100);
     let before = Instant::now();
     let state = first.state.display().to_string();
@@ -100,7 +104,11 @@ fn drained_instance_leaves_its_partitions_at_once() {
     assert_eq!(drained.status.code(), Some(0), "{}", String::from_utf8_lossy(&drained.stderr));
     assert_eq!(first.wait_exit(), 0, "{}", first.said());
     second.until("all of it", |process| process.running().len() == ALL);
-    assert!(before.elapsed() < Duration::from_secs(25), "the session time-out is 30 s: {:?}", before.elapsed());
+    assert!(
+        before.elapsed() < Duration::from_secs(25),
+        "the session time-out is 30 s: {:?}",
+        before.elapsed()
+    );
     arena.send(100);
     arena.wait_for_rows();
     arena.assert_outputs();

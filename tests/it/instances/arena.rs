@@ -39,7 +39,8 @@ fn servers() -> String {
 
 impl Arena {
     pub fn open() -> Arena {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let database = runtime.block_on(Database::create());
         let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
         let folder = tempfile::tempdir().unwrap();
@@ -297,7 +298,10 @@ impl Process {
         let line = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
         let mut words = line.split_whitespace();
         words.next() == Some(point)
-            && words.next().and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number >= arrival)
+            && words
+                .next()
+                .and_then(|number| number.parse::<u64>().ok())
+                .is_some_and(|number| number >= arrival)
     }
 
     pub fn signal(&self, name: &str) {
