@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use millstream_core::model::{Fingerprint, Offset, TopicPartition};
-use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::error::KafkaError;
 use super::ffi::{Messages, RawMessage};
@@ -20,12 +19,6 @@ pub struct Batch<'c> {
 /// A part of a batch.
 pub enum BatchItem<'b> {
     Records(Run<'b>),
-    /// Everything below this offset was given out: the log's end at present. Offsets of control records, which are
-    /// never given out, are below it too.
-    End {
-        partition: &'b TopicPartition,
-        at: Offset,
-    },
     /// A partition that cannot be read on (its queue stays silent from here), or, without one, the client's error.
     Error {
         partition: Option<&'b TopicPartition>,
@@ -48,7 +41,6 @@ pub struct Record<'b>(RawMessage<'b>);
 /// Messages that belong together.
 pub(super) enum Span {
     Run { slot: usize, range: Range<usize> },
-    End { slot: usize, at: Offset },
     Error { slot: Option<usize>, error: KafkaError },
 }
 
@@ -92,9 +84,6 @@ impl<'c> Batch<'c> {
                 messages: self.messages,
                 range: range.clone(),
             }),
-            Span::End { slot, at } => {
-                BatchItem::End { partition: &self.partitions[*slot].partition, at: *at }
-            }
             Span::Error { slot, error } => {
                 BatchItem::Error { partition: slot.map(|slot| &self.partitions[slot].partition), error }
             }
@@ -164,10 +153,6 @@ fn split(messages: &Messages, spans: &mut Vec<Span>, partitions: &mut [Slot]) {
         let slot = find(partitions, first);
         if let Some((code, detail)) = first.error() {
             at += 1;
-            if code == Code::PartitionEOF {
-                spans.extend(slot.map(|slot| Span::End { slot, at: Offset(first.offset()) }));
-                continue;
-            }
             let error = match slot {
                 Some(slot) => KafkaError::of_partition(&partitions[slot].partition, code, detail),
                 None => KafkaError::of_code("consume", code, detail),

@@ -78,6 +78,8 @@ impl KafkaSettings {
         self.build(
             &[
                 ("session.timeout.ms", "30000"),
+                // Why: a worker that was frozen learns by its next heartbeat that its partitions are gone.
+                ("heartbeat.interval.ms", "1000"),
                 // Why: its default of a second costs two thirds of the throughput.
                 ("fetch.queue.backoff.ms", "5"),
                 // Why: a question to a broker waits behind a fetch that waits for records.
@@ -94,7 +96,8 @@ impl KafkaSettings {
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
-                ("enable.partition.eof", "true"),
+                // Why: librdkafka 2.12 takes the event of an end for a record and skips the next one after a rebalance.
+                ("enable.partition.eof", "false"),
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
                 ("allow.auto.create.topics", "false"),

@@ -240,6 +240,15 @@ impl Consumer {
         group::log_range(self.client(), partition, timeout)
     }
 
+    /// Of the partitions taken: everything below was given out since the last seek. Control records, which nobody gets,
+    /// count once a batch has passed them.
+    pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let Ok(list) = self.client().position() else { return Vec::new() };
+        let known =
+            ffi::entries(&list).into_iter().filter(|entry| entry.error.is_none() && entry.offset >= 0);
+        known.map(|entry| (TopicPartition::new(entry.topic, entry.partition), Offset(entry.offset))).collect()
+    }
+
     /// The end of a log as the last fetch told it; `None` before the first. Asks nobody.
     pub fn known_end(&self, partition: &TopicPartition) -> Option<Offset> {
         let topic = CString::new(&*partition.topic).ok()?;

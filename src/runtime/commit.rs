@@ -4,11 +4,11 @@ use millstream_core::commit::{Refusal, RefusalCode};
 use millstream_core::model::{EventTime, Recovery};
 
 use crate::fault::{Break, Point, broken, reached};
-use crate::kafka::GroupEvent;
+use crate::kafka::{COMMIT, GroupEvent, KafkaError};
 
 use super::epoch::{EpochContext, Remaining, Share, Trouble};
 use super::recovery::recover;
-use super::slot::Slot;
+use super::slot::{FIRST_RETRY, Slot};
 use super::worker::Worker;
 use super::{Halt, RuntimeError};
 
@@ -83,6 +83,12 @@ impl Worker {
                     tracing::warn!(%error, "an output was refused; committing the tasks one by one");
                     one_by_one = true;
                 }
+                Err(Attempted::Trouble(Trouble::Indefinite(error))) if retried_blindly(&error) => {
+                    self.links.discard_producer();
+                    now.iter_mut().for_each(|share| share.remaining = Remaining::Outputs);
+                    open.append(&mut now);
+                    continue;
+                }
                 Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
             }
             open.append(&mut now);
@@ -127,7 +133,7 @@ impl Worker {
         let recovered = recover(&mut self.links, shares)?;
         recovered.done.into_iter().for_each(|share| self.share_done(share));
         for share in recovered.fenced {
-            self.drop_task(&share.tp, "fenced: another owner took the task".into());
+            self.fence_task(&share.tp);
         }
         for (share, refusal) in recovered.refused {
             self.stop_task(&share.tp, refusal);
@@ -142,6 +148,7 @@ impl Worker {
         reached(Point::StateWritten);
         if let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) {
             running.epoch = share.epoch;
+            running.pause = FIRST_RETRY;
             let records = share.sealed.to.0 - share.sealed.from.0;
             metrics::counter!("millstream_offsets_total").increment(records.unsigned_abs());
         }
@@ -156,7 +163,7 @@ impl Worker {
     }
 
     /// A delayed copy of a request that succeeded must not meet the next transaction.
-    fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
+    pub(super) fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
         if self.links.producer_in_doubt() {
             tracing::warn!("a broker went down or was slow during a commit; making a new producer");
             self.links.discard_producer();
@@ -164,6 +171,12 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// A deliberate fault of the tests: the outputs again, without asking what came of the commit.
+fn retried_blindly(error: &RuntimeError) -> bool {
+    broken(Break::KafkaCommitRetried)
+        && matches!(error, RuntimeError::Kafka(KafkaError::TimedOut { operation: COMMIT }))
 }
 
 /// How an attempt ended that did not succeed.

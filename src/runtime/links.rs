@@ -1,4 +1,4 @@
-//! A worker's connections, and waiting for a neighbour that does not answer.
+//! The connections of one thread, and waiting for a neighbour that does not answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::kafka::{Consumer, GroupEvent, GroupOffset, KafkaError, KafkaSettings, Producer};
 use crate::postgres::{ProgressRow, Session, Target};
 
-use super::{Board, Halt, RuntimeError, StopFlag};
+use super::board::{Board, Waiter};
+use super::{Halt, RuntimeError, StopFlag};
 
 /// How long one question to the broker may take.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ pub struct LinkSettings {
     pub give_up_after: Option<Duration>,
 }
 
-/// The worker's own consumer, producer and session; nobody else uses them.
+/// A consumer, a producer and a session of one thread; nobody else uses them.
 pub struct Links {
     pub consumer: Consumer,
     pub runtime: tokio::runtime::Runtime,
@@ -38,6 +39,7 @@ pub struct Links {
     pub board: Arc<Board>,
     /// Group events that came while the worker waited for a neighbour.
     pub events: VecDeque<GroupEvent>,
+    waiter: Waiter,
     settings: LinkSettings,
     stop: Arc<StopFlag>,
     producer: Option<Producer>,
@@ -56,6 +58,7 @@ struct Outage {
 impl Links {
     pub fn open(
         settings: LinkSettings,
+        waiter: Waiter,
         clock: Arc<dyn Clock>,
         board: Arc<Board>,
         stop: Arc<StopFlag>,
@@ -71,6 +74,7 @@ impl Links {
             clock,
             board,
             events: VecDeque::new(),
+            waiter,
             settings,
             stop,
             producer: None,
@@ -173,6 +177,11 @@ impl Links {
         self.settings.kafka_outputs
     }
 
+    /// With which another thread opens its own.
+    pub fn settings(&self) -> &LinkSettings {
+        &self.settings
+    }
+
     /// Parts for an attempt that uses producer, consumer and session side by side. Both exist by now.
     pub fn parts(&mut self) -> Result<Parts<'_>, Halt> {
         self.session()?;
@@ -245,8 +254,7 @@ impl Links {
     pub fn pause(&mut self, pause: Duration) -> Result<(), Halt> {
         let until = self.clock.monotonic() + pause;
         loop {
-            let beat = self.clock.monotonic();
-            self.board.update(self.clock.now(), |b| b.beat = beat);
+            self.beat();
             match self.consumer.poll_group() {
                 Ok(Some(GroupEvent::Failed(error)))
                     if error.recovery() == Recovery::Fenced && !self.consumer.fenced_itself() =>
@@ -273,10 +281,18 @@ impl Links {
         }
     }
 
+    /// A taker that waits does not beat for the worker.
+    fn beat(&self) {
+        if self.waiter != Waiter::Taker {
+            let beat = self.clock.monotonic();
+            self.board.update(self.clock.now(), |b| b.beat = beat);
+        }
+    }
+
     fn wait_out(&mut self, outage: &mut Outage, error: &RuntimeError) -> Result<(), Halt> {
         let text = error.to_string();
         self.board.update(self.clock.now(), |b| {
-            b.waiting_for.insert(outage.neighbour, text.clone());
+            b.waiting_for.insert((self.waiter, outage.neighbour), text.clone());
         });
         metrics::counter!("millstream_outage_retries_total", "neighbour" => outage.neighbour).increment(1);
         let waiting_for = format!("{}: {text}", outage.neighbour);
@@ -299,7 +315,7 @@ impl Links {
         let seconds = (self.clock.monotonic() - outage.since).as_secs_f64();
         tracing::info!("{} is back after {seconds:.1} s", outage.neighbour);
         self.board.update(self.clock.now(), |b| {
-            b.waiting_for.remove(outage.neighbour);
+            b.waiting_for.remove(&(self.waiter, outage.neighbour));
         });
     }
 }

@@ -1,13 +1,14 @@
 //! The worker as a member of its consumer group: partitions come, are taken, and go.
 
-use std::time::Duration;
-
 use millstream_core::model::{Recovery, TopicPartition};
 
-use crate::kafka::{GroupEvent, KafkaError};
+use crate::fault::{Break, Point, broken, reached};
+use crate::kafka::{CommittedOffset, GroupEvent, KafkaError};
+use crate::postgres::Owned;
 
-use super::slot::Slot;
-use super::taking::Taker;
+use super::desk::Served;
+use super::slot::{FIRST_RETRY, Slot};
+use super::taking::{Taken, Untaken, commit_start};
 use super::worker::Worker;
 use super::{Halt, RuntimeError};
 
@@ -48,7 +49,9 @@ impl Worker {
             return Err(Halt::Duplicate(error));
         }
         tracing::warn!(%error, "the session had ended while the broker was away; joining the group anew");
-        self.slots.clear();
+        for tp in self.slots.keys().cloned().collect::<Vec<_>>() {
+            self.forget(&tp);
+        }
         self.pending = 0;
         self.links.reopen_consumer()?;
         self.subscribe()?;
@@ -66,62 +69,116 @@ impl Worker {
         self.links.consumer.assign(&at).map_err(RuntimeError::from)?;
         let now = self.links.clock.monotonic();
         for tp in partitions {
+            self.forget(tp);
             self.slots.insert(tp.clone(), Slot::fresh(now));
         }
+        self.joined = true;
         self.report(true);
         Ok(())
     }
 
+    /// Closes what is open of a task, and withdraws the order to take it.
+    fn forget(&mut self, tp: &TopicPartition) {
+        if let Some(Slot::Taking { ticket, .. }) = self.slots.remove(tp) {
+            ticket.withdraw();
+        }
+    }
+
+    /// Order: the epoch is finished and stores are closed before the partitions are given back; whoever gets them,
+    /// perhaps a worker of this very process, finds them free.
     pub(super) fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Halt> {
         tracing::info!(count = partitions.len(), lost, "partitions revoked");
         if !lost {
             self.commit()?;
         }
         for tp in partitions {
-            self.slots.remove(tp);
+            self.forget(tp);
         }
         self.links.consumer.unassign(partitions).map_err(RuntimeError::from)?;
         self.report(true);
         Ok(())
     }
 
+    /// Orders what is due, as long as this worker is a member at a live generation.
+    ///
+    /// Order: the producer is initialised before any offset of the group is read: a transaction that an earlier process
+    /// of this identity left open would hold it unstable until its time-out.
     pub(super) fn take_waiting(&mut self) -> Result<(), Halt> {
         let now = self.links.clock.monotonic();
-        let due: Vec<(TopicPartition, Duration)> = self
-            .slots
-            .iter()
-            .filter_map(|(tp, slot)| match slot {
-                Slot::Waiting { retry_at, pause, .. } if *retry_at <= now => Some((tp.clone(), *pause)),
-                _ => None,
-            })
-            .collect();
-        for (tp, pause) in due {
-            let taker = Taker {
-                judge: &self.judges[&tp.topic],
-                prepared: &self.prepared,
-                state_dir: &self.state_dir,
-                window_bytes: self.options.window_bytes,
-            };
-            match taker.take(&mut self.links, &tp) {
-                Ok(running) => {
-                    self.slots.insert(tp, Slot::Running(Box::new(running)));
-                }
-                Err(Halt::Failed(RuntimeError::Refused(refusal))) => self.stop_task(&tp, refusal),
-                Err(Halt::Failed(error)) if is_of_the_task(&error) => {
-                    tracing::error!(task = %tp, %error, "task not taken");
-                    let now = self.links.clock.monotonic();
-                    self.slots.insert(tp, Slot::again(now, pause, error.to_string()));
-                }
-                Err(halt) => return Err(halt),
-            }
+        let is_due = |slot: &Slot| matches!(slot, Slot::Waiting { retry_at, .. } if *retry_at <= now);
+        if !self.slots.values().any(is_due) || self.links.consumer.group_metadata().is_err() {
+            return Ok(());
+        }
+        if self.links.kafka_outputs() && !broken(Break::GroupOffsetBeforeFence) {
+            self.links.producer()?;
+        }
+        for (tp, slot) in self.slots.iter_mut().filter(|(_, slot)| is_due(slot)) {
+            let pause = slot.pause();
+            *slot = Slot::Taking { ticket: self.desk.order(tp), pause };
+        }
+        self.report(true);
+        Ok(())
+    }
+
+    /// Carries on with what the taker has served.
+    pub(super) fn receive_taken(&mut self) -> Result<(), Halt> {
+        while let Some(served) = self.desk.next() {
+            self.receive(served)?;
             self.report(true);
         }
         Ok(())
     }
-}
 
-/// Taking it again may mend it, or serving the group does: nothing that ends the worker.
-fn is_of_the_task(error: &RuntimeError) -> bool {
-    matches!(error, RuntimeError::State(_) | RuntimeError::Store(_))
-        || matches!(error.recovery(), Recovery::RestartTask | Recovery::Fenced)
+    /// What was taken in vain is dropped, and so closed.
+    fn receive(&mut self, served: Served) -> Result<(), Halt> {
+        let Served { tp, ticket, result } = served;
+        let pause = match self.slots.get(&tp) {
+            Some(Slot::Taking { ticket: wanted, pause }) if std::sync::Arc::ptr_eq(wanted, &ticket) => *pause,
+            _ => return Ok(()),
+        };
+        let now = self.links.clock.monotonic();
+        let slot = match result {
+            Ok(Taken::Ready { mut running, at }) => {
+                self.links.retry(|links| links.consumer.seek_and_resume(&tp, at))?;
+                running.pause = pause.max(FIRST_RETRY);
+                Slot::Running(running)
+            }
+            Ok(Taken::Unbegun { start, owned }) => {
+                self.begin_task(&start, &owned)?;
+                Slot::fresh(now)
+            }
+            Err(Untaken::Refused(refusal)) => {
+                self.stop_task(&tp, refusal);
+                return Ok(());
+            }
+            Err(Untaken::Failed(error)) => {
+                tracing::error!(task = %tp, %error, "task not taken");
+                Slot::again(now, pause, error.to_string())
+            }
+            Err(Untaken::Fenced) => Slot::fenced(now, pause),
+            Err(Untaken::Withdrawn) => Slot::fresh(now),
+            Err(Untaken::Halt(halt)) => return Err(halt),
+        };
+        self.slots.insert(tp, slot);
+        Ok(())
+    }
+
+    /// Whatever comes of it, taking the task again finds out.
+    fn begin_task(&mut self, start: &CommittedOffset, owned: &Owned) -> Result<(), Halt> {
+        match commit_start(&mut self.links, start, owned) {
+            Ok(()) => {
+                self.links.attempt_ended();
+                reached(Point::BootstrapOffsetCommitted);
+                self.recycle_doubtful_producer()
+            }
+            Err(error) => {
+                // Order: a producer that failed is never used again.
+                self.links.discard_producer();
+                match error {
+                    Halt::Failed(error) => self.links.retry_once_after(&error),
+                    halt => Err(halt),
+                }
+            }
+        }
+    }
 }

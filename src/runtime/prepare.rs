@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::commit::{Refusal, RefusalCode};
+use millstream_core::model::TopicPartition;
 use millstream_core::pipeline::{Plan, Source};
 
-use crate::kafka::{Admin, KafkaError, KafkaSettings, TopicDescription};
+use crate::kafka::{Admin, KafkaError, TopicDescription};
 use crate::postgres::{ClusterIdentity, Ddl};
 
 use super::links::{ASK_TIMEOUT, Links};
@@ -28,8 +29,20 @@ pub struct SourceTopic {
     pub partitions: i32,
 }
 
+impl Prepared {
+    /// Every input partition there is.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let of = |(name, topic): (&Arc<str>, &SourceTopic)| {
+            let name = name.clone();
+            (0..topic.partitions).map(move |number| TopicPartition::new(name.clone(), number))
+        };
+        self.sources.iter().flat_map(of).collect()
+    }
+}
+
 /// Finds or makes everything the plan names. Outages are waited for.
-pub fn prepare(links: &mut Links, plan: &Plan, kafka: &KafkaSettings, ddl: Ddl) -> Result<Prepared, Halt> {
+pub fn prepare(links: &mut Links, plan: &Plan, ddl: Ddl) -> Result<Prepared, Halt> {
+    let kafka = links.settings().kafka.clone();
     links.ask_postgres(async |session| session.migrate(ddl).await)?;
     // Order: before anything is made in either server.
     let hash = plan.hash;
@@ -39,7 +52,7 @@ pub fn prepare(links: &mut Links, plan: &Plan, kafka: &KafkaSettings, ddl: Ddl) 
         let detail = format!("the pipeline's hash is {hash:016x}, progress was made by {recorded:016x}");
         return Err(RuntimeError::from(Refusal::new(RefusalCode::PipelineChanged, detail)).into());
     }
-    let admin = Admin::open(kafka).map_err(RuntimeError::from)?;
+    let admin = Admin::open(&kafka).map_err(RuntimeError::from)?;
     let limit = kafka.max_message_bytes().to_string();
     let cluster_id = links.retry(|_| admin.cluster_id(ASK_TIMEOUT))?;
     let mut sources = BTreeMap::new();

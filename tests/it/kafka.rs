@@ -110,6 +110,15 @@ fn take(consumer: &mut Consumer, at: Offset) {
 /// Adds what one batch holds to `log`; answers how many records.
 fn poll_into(consumer: &mut Consumer, log: &mut Log) -> usize {
     let idle = consumer.poll_group().unwrap().is_none();
+    let found = poll_batch_into(consumer, log);
+    if idle && found == 0 {
+        consumer.wait(TURN);
+    }
+    found
+}
+
+/// The same without serving the group.
+fn poll_batch_into(consumer: &mut Consumer, log: &mut Log) -> usize {
     let batch = consumer.poll_batch(1_000);
     let mut found = 0;
     for item in batch.items() {
@@ -122,13 +131,8 @@ fn poll_into(consumer: &mut Consumer, log: &mut Log) -> usize {
                     value: r.value().map(<[u8]>::to_vec),
                 }))
             }
-            BatchItem::End { .. } => {}
             BatchItem::Error { partition, error } => panic!("{partition:?}: {error}"),
         }
-    }
-    drop(batch);
-    if idle && found == 0 {
-        consumer.wait(TURN);
     }
     found
 }

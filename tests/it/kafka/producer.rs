@@ -176,7 +176,6 @@ fn headers_timestamp_and_null_parts_survive() {
         for item in consumer.poll_batch(10).items() {
             let run = match item {
                 BatchItem::Records(run) => run,
-                BatchItem::End { .. } => continue,
                 BatchItem::Error { error, .. } => panic!("{error}"),
             };
             found.extend(run.iter().map(|r| {
