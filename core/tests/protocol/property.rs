@@ -40,18 +40,28 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Protocol>> {
         vec![
-            Property::always(ROWS, |p: &Protocol, w: &World| rows_are_exact(&p.rules, w)),
-            Property::always(OUTPUTS, |_: &Protocol, w: &World| w.kafka.flaw.is_none()),
+            Property::always(ROWS, |p: &Protocol, w: &World| p.first(ROWS, rows_are_exact(&p.rules, w))),
+            Property::always(OUTPUTS, |p: &Protocol, w: &World| p.first(OUTPUTS, w.kafka.flaw.is_none())),
             Property::always(ORDER, |p: &Protocol, w: &World| {
-                p.rules.parts().all(|part| in_order(p, w, part))
+                p.first(ORDER, p.rules.parts().all(|part| in_order(&p.rules, w, part)))
             }),
-            Property::always(REFUSAL, |_: &Protocol, w: &World| w.refused.is_none()),
-            Property::always(SETTLED, settled_is_true),
+            Property::always(REFUSAL, |p: &Protocol, w: &World| p.first(REFUSAL, w.refused.is_none())),
+            Property::always(SETTLED, |p: &Protocol, w: &World| {
+                p.first(SETTLED, settled_is_true(&p.rules, w))
+            }),
+            Property::always(ENDS, |p: &Protocol, w: &World| p.first(ENDS, comes_to_its_end(p, w))),
             Property::sometimes(FINISHED, |p: &Protocol, w: &World| {
                 w.left == Left::NOTHING && is_finished(&p.rules, w)
             }),
-            Property::always(ENDS, comes_to_its_end),
         ]
+    }
+}
+
+impl Protocol {
+    /// Whether a state may pass. The first that violates a property may not; later ones would take the place of its
+    /// path, which is the shortest.
+    fn first(&self, property: &'static str, holds: bool) -> bool {
+        holds || !self.violated.lock().expect("nobody panics with it").insert(property)
     }
 }
 
@@ -60,9 +70,9 @@ fn rows_are_exact(rules: &Rules, world: &World) -> bool {
     world.postgres.flaw.is_none() && rules.parts().all(exact)
 }
 
-fn in_order(protocol: &Protocol, world: &World, part: Part) -> bool {
+fn in_order(rules: &Rules, world: &World, part: Part) -> bool {
     let Some(row) = world.postgres.rows[part].as_ref().filter(|row| row.bootstrapped) else { return true };
-    let group = group_of(&protocol.rules, world, (part, row));
+    let group = group_of(rules, world, (part, row));
     let state = |state: Option<Pos>| state.is_none_or(|state| Some(state) <= group);
     group.is_some_and(|k| k == row.prev || k == row.next)
         && world.workers.0.iter().all(|worker| state(worker.state[part]))
@@ -77,9 +87,9 @@ fn group_of(rules: &Rules, world: &World, (part, row): (Part, &Row)) -> Option<P
     }
 }
 
-fn settled_is_true(protocol: &Protocol, world: &World) -> bool {
+fn settled_is_true(rules: &Rules, world: &World) -> bool {
     let mut settled = world.postgres.rows.present().filter(|(_, row)| row.settled);
-    settled.all(|(part, row)| group_of(&protocol.rules, world, (part, row)) == Some(row.next))
+    settled.all(|(part, row)| group_of(rules, world, (part, row)) == Some(row.next))
 }
 
 pub fn is_finished(rules: &Rules, world: &World) -> bool {

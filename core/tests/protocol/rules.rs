@@ -1,5 +1,7 @@
 //! What a variant of the model explores: bounds, mishaps, and one deliberate fault at most.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fault::Fault;
@@ -24,6 +26,8 @@ pub struct Rules {
 pub struct Protocol {
     pub rules: Rules,
     pub coverage: Coverage,
+    /// Properties that a state was found to violate.
+    pub violated: Mutex<BTreeSet<&'static str>>,
 }
 
 /// Arms of the decisions under test that a run has come to.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use stateright::report::{ReportData, ReportDiscovery, Reporter};
@@ -26,7 +27,7 @@ pub struct Outcome {
 
 /// Explores everything; or, with `until`, until a counterexample to each of these properties is found.
 pub fn explore(rules: Rules, until: &[&'static str], arms: &[Arm]) -> Outcome {
-    let protocol = Protocol { rules, coverage: Coverage::default() };
+    let protocol = Protocol { rules, coverage: Coverage::default(), violated: Mutex::default() };
     let mut checker = protocol.checker();
     if !until.is_empty() {
         checker = checker.finish_when(HasDiscoveries::AllOf(until.iter().copied().collect::<BTreeSet<_>>()));
