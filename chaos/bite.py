@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from .arena import Arena, RefereeFailure
+from .arena import Arena, RefereeFailure, add_pipeline_option
 from .kill_loop import REACH_SECONDS
 from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure
-from .zombie import Zombie
+from .twin import Twin
 
 MOST_ROUNDS = 20
 CONTROL_ROUNDS = 3
@@ -27,14 +28,14 @@ RATE = 1_500.0
 
 @dataclass(frozen=True)
 class Scene:
-    """Kills at these points in turn; or a frozen first process and a second one (`zombie`)."""
+    """Kills at these points in turn; or a frozen first process and a second one (`twin`)."""
 
     points: tuple[str, ...]
-    zombie: bool = False
+    twin: bool = False
 
 
 SCENES = {
-    "no-progress-compare": Scene(("kafka-offsets-sent",), zombie=True),
+    "no-progress-compare": Scene(("kafka-offsets-sent",), twin=True),
     "two-transactions": Scene(
         (
             "postgres-progress-updated",
@@ -71,16 +72,16 @@ class Result:
 class Bite:
     """One fault in one scene, in one fresh run."""
 
-    def __init__(self, seed: int, scene_name: str, fault: str | None) -> None:
+    def __init__(self, seed: int, scene_name: str, fault: str | None, pipeline: Path) -> None:
         self.scene, self.scene_name, self.fault = SCENES[scene_name], scene_name, fault
-        self.arena = Arena(seed, scene_name if fault else f"control-{scene_name}")
+        self.arena = Arena(seed, scene_name if fault else f"control-{scene_name}", pipeline)
         self.processor = self.arena.processor()
-        self.zombie = Zombie(self.arena) if self.scene.zombie else None
+        self.twin = Twin(self.arena) if self.scene.twin else None
         self.rounds = 0
 
     def run(self) -> Result:
         """A frozen process needs a log that stands still; all other scenes a load."""
-        if self.zombie:
+        if self.twin:
             return self.rounds_until_caught(None)
         load = Load(self.arena, RATE, bad=0.15)
         load.start()
@@ -95,7 +96,7 @@ class Bite:
                 self.round(self.scene.points[(self.rounds - 1) % len(self.scene.points)])
             if load:
                 load.stop()
-            self.arena.drain(self.zombie.first if self.zombie else self.processor, broken=self.fault)
+            self.arena.drain(self.twin.first if self.twin else self.processor, broken=self.fault)
             self.arena.judge_end()
         except RefereeFailure as failure:
             return self.result(failure.report.words, str(failure), caught=True)
@@ -109,8 +110,8 @@ class Bite:
         return Result(self.fault or NO_FAULT, self.scene_name, self.rounds, words, text, caught is due)
 
     def round(self, point: str) -> None:
-        if self.zombie:
-            self.zombie.play(point, 1, self.fault)
+        if self.twin:
+            self.twin.play(point, 1, self.fault)
         else:
             self.kill_at(point)
             self.arena.judge_running()
@@ -142,7 +143,7 @@ def main() -> int:
     for scene_name in faults:
         for fault in [scene_name] if arguments.no_control else [scene_name, None]:
             began = time.monotonic()
-            bite = Bite(arguments.seed, scene_name, fault)
+            bite = Bite(arguments.seed, scene_name, fault, arguments.pipeline)
             result = bite.run()
             bite.arena.close(keep=not result.expected)
             results.append(result)
@@ -168,6 +169,7 @@ def line(result: Result, seconds: float) -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.bite")
     parser.add_argument("--seed", type=int, default=1)
+    add_pipeline_option(parser)
     parser.add_argument(
         "--fault", action="append", choices=list(SCENES), help="only this one; may be given again"
     )

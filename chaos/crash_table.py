@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import phases
-from .arena import Arena, RefereeFailure
+from .arena import Arena, RefereeFailure, add_pipeline_option
 from .generator import Shares
 from .loader import Loader
 from .processor import Aim, ChaosFailure, Processor
@@ -40,8 +41,8 @@ class Row:
 
 
 class Table:
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, pipeline: Path) -> None:
+        self.seed, self.pipeline = seed, pipeline
         self.arena: Arena | None = None
         self.loader: Loader | None = None
         self.kept: list[str] = []
@@ -66,7 +67,7 @@ class Table:
 
     def renew(self, title: str, keep: bool = False) -> None:
         self.close(keep)
-        self.arena = Arena(self.seed, title)
+        self.arena = Arena(self.seed, title, self.pipeline)
         self.arena.processor()
         self.loader = self.arena.loader(Shares(bad=0.1))
 
@@ -119,7 +120,7 @@ def fault_points(binary: str) -> list[str]:
 
 def main() -> int:
     arguments = parse_arguments()
-    table = Table(arguments.seed)
+    table = Table(arguments.seed, arguments.pipeline)
     binary = Processor.__dataclass_fields__["binary"].default_factory()
     points = arguments.point or fault_points(binary)
     began, rows = time.monotonic(), []
@@ -147,6 +148,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.crash_table")
     parser.add_argument("--seed", type=int, default=1)
+    add_pipeline_option(parser)
     parser.add_argument("--point", action="append", help="only this one; may be given again")
     return parser.parse_args()
 

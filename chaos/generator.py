@@ -15,6 +15,8 @@ from typing import NamedTuple
 PAGES = [f"/page/{number}" for number in range(24)]
 TYPES = ["page_view"] * 6 + ["click"] * 2 + ["share"] * 2
 RECENT = 64
+# More users in one window than a small sketch holds exactly, and an empty name among them.
+USERS = ["", *(f"user{number}" for number in range(2_000))]
 
 
 class Event(NamedTuple):
@@ -78,7 +80,7 @@ class Generator:
         moment = self.start + timedelta(seconds=at)
         return {
             "event_time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "user_id": f"user{chance.randrange(200)}",
+            "user_id": chance.choice(USERS),
             "page_url": chance.choice(PAGES),
             "event_type": chance.choice(TYPES),
             "amount": chance.randrange(1, 1_000) if chance.random() < 0.98 else -chance.randrange(1, 50),

@@ -1,166 +1,216 @@
-"""`python -m chaos.kill_loop --kills N --seed S`: load, kill, restart, judge; again and again.
+"""`python -m chaos.kill_loop --kills N --seed S [--instances I]`: load, kill, restart, judge; again and again.
 
-Owns: the rounds of one run and its account. Never: believes the processor; each round is judged from outside.
-Data: `schedule` says what to kill, `arena` holds the run. Ends with `N passed, M failed`.
+Owns: the rounds of one run. Never: believes the processor; each round is judged from outside.
+Data: `schedule` says what to kill and what else befalls it, `fleet` holds the processes, `account` counts what was hit.
+Ends with `N passed, M failed`.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 import traceback
-from collections import Counter
-from pathlib import Path
 
 from . import phases
-from .arena import DEFAULT_PIPELINE, Arena
+from .account import Account
+from .arena import Arena, add_pipeline_option
+from .fleet import Fleet
 from .load import Load
-from .processor import WATCH_SECONDS, ChaosFailure, Processor
-from .referee.__main__ import conservation
-from .referee.inspection import Report
-from .schedule import BACKENDS, LATE, Plan, Schedule
+from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
+from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
+from .servers import NAMES
+from .wire_faults import CLIENT_SETTINGS
 
 REACH_SECONDS = 60.0
+PROGRESS_SECONDS = 90.0
+END_SECONDS = 300.0
 OUTAGE_SECONDS = (0.5, 2.0)
+# How long the group waits for a member, the longest time-out of all.
+SESSION_SECONDS = 30.0
+FROZEN_SECONDS = SESSION_SECONDS + 4.0
+REBALANCE_SECONDS = SESSION_SECONDS + 30.0
+DRAIN_SECONDS = 90.0
 MOST_ROUNDS_WITHOUT_PROGRESS = 10
 
 
 class KillLoop:
-    def __init__(self, arena: Arena, schedule: Schedule, rate: float) -> None:
-        self.arena, self.schedule = arena, schedule
+    def __init__(self, arena: Arena, fleet: Fleet, schedule: Schedule, rate: float) -> None:
+        self.arena, self.fleet, self.schedule = arena, fleet, schedule
         self.load = Load(arena, rate)
-        self.processor: Processor = arena.processor()
         self.random = random.Random(schedule.kills)
-        self.points: Counter = Counter()
-        self.hits: Counter = Counter()
-        self.server_kills: Counter = Counter()
-        self.passed = 0
+        self.account = Account(schedule, arena)
         self.idle_rounds = 0
+
+    @property
+    def many(self) -> bool:
+        return len(self.fleet.members) > 1
 
     def run(self) -> None:
         """Raises `ChaosFailure` at the first round that fails."""
         self.load.start()
-        for number, plan in enumerate(self.schedule.plans, 1):
+        for plan in self.schedule.plans:
             began, before = time.monotonic(), self.arena.progress()
-            phase = self.round(plan)
+            phase = self.round(plan, before)
             report = self.arena.judge_running()
             self.require_progress(before)
-            self.passed += 1
-            self.note(number, plan, phase, report, time.monotonic() - began)
+            self.account.note(plan, phase, report, time.monotonic() - began)
         self.load.stop()
-        self.arena.drain(self.processor)
-        self.show_end(self.arena.judge_end())
+        self.fleet.finish_input(END_SECONDS)
+        self.account.show_end(self.arena.judge_end())
 
     # -- one round ---------------------------------------------------------------------------------------------------
 
-    def round(self, plan: Plan) -> phases.Phase | None:
-        before = self.arena.progress()
-        self.processor.start(aim=plan.aim)
+    def round(self, plan: Plan, before: int) -> phases.Phase | None:
+        """Ends with the kill of at least one instance; the phase it had reached."""
+        victim = self.fleet.members[plan.victim]
+        rule = plan.wire.arm(self.arena.proxies, plan.turn) if plan.wire else None
+        if plan.trouble in REBALANCES:
+            return {NEWCOMER: self.newcomer, ABSENCE: self.absence, DEPARTURE: self.departure}[plan.trouble](
+                victim
+            )
+        self.start(victim, plan.aim)
         if plan.trouble == BACKENDS:
-            self.arena.wait_for_progress(self.processor, before)
+            self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
             self.arena.terminate_backends()
-        elif plan.trouble:
-            return self.kill_with_server(plan, before)
+        elif plan.trouble == FREEZE:
+            self.freeze(victim, before)
+        elif plan.trouble in NAMES:
+            return self.kill_with_server(victim, plan, before)
+        elif rule:
+            self.fleet.wait_for(f"{plan.wire} {plan.turn}", rule.hit.is_set, REACH_SECONDS)
+            self.account.wire[str(plan.wire)] += 1
+            self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
         if plan.aim:
-            what = f"reached {plan.aim.point}:{plan.aim.arrival}"
-            reached = lambda: self.processor.reached(plan.aim)  # noqa: E731
-            self.processor.wait_for(what, reached, REACH_SECONDS, WATCH_SECONDS)
-            return self.kill()
-        if plan.when == LATE:
-            self.arena.wait_for_progress(self.processor, before)
+            self.wait_for_point(victim, plan.aim)
+            return self.kill(victim)
+        if plan.when == LATE and not plan.trouble and not rule:
+            self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
         if plan.judge_before:
             self.arena.judge_running()
         time.sleep(plan.delay)
-        return self.kill()
+        phase = self.kill(victim)
+        if rule:
+            rule.release()
+        return phase
 
-    def kill_with_server(self, plan: Plan, before: int) -> phases.Phase | None:
-        self.arena.wait_for_progress(self.processor, before)
+    def start(self, victim: Processor, aim: Aim | None) -> None:
+        """All run; the victim afresh if it must be told where to stop. Who makes the tasks for the first time is alone."""
+        if aim and victim.running():
+            self.kill(victim)
+        if not victim.running():
+            self.fleet.start(victim, aim)
+        if not (aim and aim.point in phases.BOOTSTRAP):
+            self.fleet.start_missing(besides=victim)
+
+    def wait_for_point(self, victim: Processor, aim: Aim) -> None:
+        """Among several, the victim's partitions may just have moved away: then it is killed where it is."""
+        what = f"reached {aim.point}:{aim.arrival}"
+        deadline = time.monotonic() + REACH_SECONDS
+        gone = lambda: self.many and time.monotonic() > deadline - REACH_SECONDS / 2  # noqa: E731
+        self.fleet.wait_for(what, lambda: victim.reached(aim) or gone(), REACH_SECONDS, WATCH_SECONDS)
+        if not victim.reached(aim):
+            self.account.missed += 1
+
+    def kill_with_server(self, victim: Processor, plan: Plan, before: int) -> phases.Phase | None:
+        self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
         time.sleep(plan.delay)
-        self.server_kills[plan.trouble] += 1
+        self.account.servers[plan.trouble] += 1
         self.arena.servers.kill(plan.trouble)
-        phase = self.kill() if plan.together else None
+        phase = self.kill(victim) if plan.together else None
         time.sleep(self.random.uniform(*OUTAGE_SECONDS))
         self.arena.servers.start(plan.trouble)
         if plan.together:
             return phase
-        self.arena.wait_for_progress(self.processor, self.arena.progress(), REACH_SECONDS)
-        return self.kill()
+        self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
+        return self.kill(victim)
 
-    def kill(self) -> phases.Phase | None:
-        phase = self.processor.kill()
-        point = phase.point if phase else "before any point"
-        self.points[point] += 1
-        self.hits.update(phases.classes_of(point))
+    def freeze(self, victim: Processor, before: int) -> None:
+        """Stopped for longer than any time-out lasts, then continued: others have its partitions by then, if there are any."""
+        self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
+        victim.signal(signal.SIGSTOP)
+        self.account.freeze(victim.phase())
+        try:
+            time.sleep(FROZEN_SECONDS)
+            if self.many:
+                self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
+        finally:
+            victim.signal(signal.SIGCONT)
+        self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
+        self.arena.judge_running()
+
+    def newcomer(self, victim: Processor) -> phases.Phase | None:
+        """An instance is lost with its disk; somebody new joins instead, and one of all dies while partitions move."""
+        self.fleet.start_missing()
+        self.kill(victim)
+        self.fleet.renew(victim)
+        self.fleet.start(victim)
+        return self.kill_in_rebalance(self.random.choice(self.fleet.members))
+
+    def absence(self, victim: Processor) -> phases.Phase | None:
+        """An instance stays away until its session is over, and another dies while partitions move."""
+        self.fleet.start_missing()
+        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
+        self.kill(victim)
+        return self.kill_in_rebalance(
+            self.random.choice([one for one in self.fleet.members if one is not victim])
+        )
+
+    def kill_in_rebalance(self, victim: Processor) -> phases.Phase | None:
+        self.fleet.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
+        return self.kill(victim)
+
+    def kill(self, victim: Processor) -> phases.Phase | None:
+        moving = self.many and self.arena.partitions_move()
+        phase = victim.kill()
+        self.account.kill(phase, moving)
         return phase
 
     def require_progress(self, before: int) -> None:
         self.idle_rounds = 0 if self.arena.progress() > before else self.idle_rounds + 1
         if self.idle_rounds > MOST_ROUNDS_WITHOUT_PROGRESS:
-            raise self.processor.failure(f"no progress in {self.idle_rounds} rounds")
-
-    # -- the account -------------------------------------------------------------------------------------------------
-
-    def note(
-        self, number: int, plan: Plan, phase: phases.Phase | None, report: Report, seconds: float
-    ) -> None:
-        point = f"{phase.point}:{phase.arrival}" if phase else "before any point"
-        read = report.counts["read"]
-        text = f"{number:>4}/{self.schedule.kills}  killed at {point:<32} {read:>8} read, agrees"
-        print(f"{text}  {seconds:4.1f} s  ({plan})", flush=True)
-
-    def show_end(self, report: Report) -> None:
-        print(conservation(report.counts))
-        for name, counts in (("rows", report.rows), ("messages", report.messages)):
-            print(
-                f"{name}: " + ", ".join(f"{what.split('.', 1)[-1]} {count}" for what, count in counts.items())
-            )
-        print("referee: everything agrees at the end")
-
-    def show_hits(self) -> list[str]:
-        """Prints what was hit; returns the classes that were not hit often enough."""
-        names = [*phases.CLASSES, phases.ELSEWHERE]
-        print("kills: " + ", ".join(f"{self.hits[name]} {name}" for name in names))
-        print("points: " + ", ".join(f"{point} {count}" for point, count in sorted(self.points.items())))
-        print(
-            "servers killed: "
-            + ", ".join(f"{name} {self.server_kills[name]}" for name in ("kafka", "postgres"))
-        )
-        due = self.schedule.kills // 10
-        return [f"only {self.hits[name]} of {due} {name}" for name in phases.CLASSES if self.hits[name] < due]
+            raise self.fleet.members[0].failure(f"no progress in {self.idle_rounds} rounds")
 
 
 def main() -> int:
     arguments = parse_arguments()
     began = time.monotonic()
-    arena = Arena(arguments.seed, pipeline=arguments.pipeline)
-    loop = KillLoop(
-        arena, Schedule(arguments.kills, arguments.seed, not arguments.spare_servers), arguments.rate
+    means = Means(
+        servers=not arguments.spare_servers,
+        wire=not arguments.spare_wire,
+        freeze=not arguments.spare_wire,
+        instances=arguments.instances,
     )
-    failed = 0
+    settings = CLIENT_SETTINGS if means.wire else None
+    arena = Arena(arguments.seed, "", arguments.pipeline, settings, proxied=means.wire)
+    workers = ("--workers", str(arguments.workers)) if arguments.workers else ()
+    schedule = Schedule(arguments.kills, arguments.seed, means)
+    loop = KillLoop(arena, Fleet.of(arena, arguments.instances, workers), schedule, arguments.rate)
+    account, failed = loop.account, 0
     try:
         loop.run()
     except (ChaosFailure, KeyboardInterrupt) as failure:
         failed = 1
-        print(f"FAILED in round {loop.passed + 1} (seed {arguments.seed}): {failure}", flush=True)
+        print(f"FAILED in round {account.passed + 1} (seed {arguments.seed}): {failure}", flush=True)
     except Exception:
         failed = 1
         print(
-            f"FAILED in round {loop.passed + 1} (seed {arguments.seed}):\n{traceback.format_exc()}",
+            f"FAILED in round {account.passed + 1} (seed {arguments.seed}):\n{traceback.format_exc()}",
             flush=True,
         )
     finally:
         loop.load.end()
         arena.close(keep=bool(failed) or arguments.keep)
-    thin = loop.show_hits()
+    thin = account.show_hits()
     if thin and not failed:
         failed = 1
         print("FAILED: " + "; ".join(thin))
     if failed or arguments.keep:
         print(f"kept: {arena.directory}, database {arena.database}, topic {arena.source.topic}")
     print(f"took {time.monotonic() - began:.0f} s")
-    print(f"{loop.passed} passed, {failed} failed", flush=True)
+    print(f"{account.passed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 
@@ -168,9 +218,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos/kill-loop.sh")
     parser.add_argument("--kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S")
-    parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
+    parser.add_argument("--instances", type=int, default=1, metavar="I", help="processes that share the work")
+    parser.add_argument(
+        "--workers", type=int, metavar="W", help="workers of each; the processor's default without it"
+    )
+    add_pipeline_option(parser)
     parser.add_argument("--rate", type=float, default=2_500, help="events per second of the load")
-    parser.add_argument("--spare-servers", action="store_true", help="kill only the processor")
+    parser.add_argument("--spare-servers", action="store_true", help="kill no Kafka and no PostgreSQL")
+    parser.add_argument(
+        "--spare-wire",
+        action="store_true",
+        help="no fault proxy and no frozen owner; the file's own time-outs",
+    )
     parser.add_argument(
         "--keep", action="store_true", help="keep logs, topics and database of a run that passed too"
     )

@@ -154,6 +154,12 @@ class Processor:
         self.process.wait()
         return self.phase()
 
+    def drain(self) -> subprocess.Popen:
+        """Begins to ask it to leave its group and end; the command ends with 0 once it has left."""
+        with self.log.open("ab") as log:
+            command = [self.binary, "drain", "--state-dir", str(self.state)]
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
     def finish(self) -> None:
         """Ends it whatever its state; for cleaning up."""
         if self.running():

@@ -1,6 +1,7 @@
 """Which kills a run makes, and in what order: half at random instants, half aimed at a point.
 
-Owns: what must precede an aimed kill so that its point is reached. Never: runs anything.
+Owns: what must precede an aimed kill so that its point is reached, and what else befalls a run: servers killed, messages lost,
+owners frozen, instances that come and go. Never: runs anything.
 Data: number of kills and seed -> `Plan`s, the same every time. Tested: `tests/test_schedule.py`.
 """
 
@@ -11,22 +12,33 @@ from dataclasses import dataclass, replace
 
 from . import phases
 from .processor import Aim
+from .wire_faults import FAULTS, WireFault
 
 EARLY, LATE = "after its start", "after it progressed"
 BACKENDS = "database sessions cut"
+FREEZE = "frozen past every time-out"
+NEWCOMER = "a new instance joins"
+ABSENCE = "an instance stays away"
+DEPARTURE = "an instance is drained"
+REBALANCES = (NEWCOMER, ABSENCE, DEPARTURE)
 LONGEST_EARLY_SECONDS = 1.5
 LONGEST_LATE_SECONDS = 0.6
 KAFKA_KILL_SHARE, POSTGRES_KILL_SHARE = 0.02, 0.03
+WIRE_SHARE, FREEZE_SHARE, REBALANCE_SHARE = 0.1, 0.02, 0.15
 LEAST_FOR_ALL_BOOTSTRAP = 50
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`aim` or else a random instant; `trouble` comes first: a server's name, or sessions to cut."""
+    """`aim` or else a random instant; `trouble` comes first: a server's name, or a constant from above. `victim` is the
+    instance that dies; `wire` is met at its `turn`-th message."""
 
     aim: Aim | None = None
     when: str = EARLY
     delay: float = 0.0
+    victim: int = 0
+    wire: WireFault | None = None
+    turn: int = 1
     trouble: str | None = None
     together: bool = False
     judge_before: bool = False
@@ -35,21 +47,49 @@ class Plan:
         what = (
             f"aimed at {self.aim.point}:{self.aim.arrival}" if self.aim else f"{self.delay:.2f} s {self.when}"
         )
-        return f"{what}, {self.trouble}" if self.trouble else what
+        wire = f"{self.wire} {self.turn}" if self.wire else None
+        return ", ".join(part for part in (what, self.trouble, wire) if part)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run may do beside killing: `servers` are killed too, `wire` faults happen, with so many `instances`."""
+
+    servers: bool = True
+    wire: bool = False
+    freeze: bool = False
+    instances: int = 1
 
 
 class Schedule:
-    def __init__(self, kills: int, seed: int, server_kills: bool = True) -> None:
+    def __init__(self, kills: int, seed: int, means: Means = Means()) -> None:
         self.random = random.Random(seed)
-        self.kills = kills
+        self.kills, self.means = kills, means
         aimed = self.aimed(kills // 2)
         chance = [[self.instant()] for _ in range(kills - sum(map(len, aimed)))]
         first = aimed[: self.bootstraps()]
         rest = aimed[self.bootstraps() :] + chance
         self.random.shuffle(rest)
-        self.plans = [plan for unit in first + rest for plan in unit]
-        if server_kills:
+        self.plans = [
+            replace(plan, victim=victim)
+            for unit in first + rest
+            for victim in [self.victim(unit)]
+            for plan in unit
+        ]
+        if means.servers:
             self.trouble_servers()
+        if means.wire:
+            self.trouble_wire()
+        if means.freeze:
+            self.trouble_plain(FREEZE, FREEZE_SHARE)
+        if means.instances > 1:
+            for kind in REBALANCES:
+                self.trouble_plain(kind, REBALANCE_SHARE / len(REBALANCES))
+
+    def victim(self, unit: list[Plan]) -> int:
+        """One for the whole unit: what its kills prepare lies with one instance. The first one is made alone."""
+        bootstraps = any(plan.aim and plan.aim.point in phases.BOOTSTRAP for plan in unit)
+        return 0 if bootstraps or self.means.instances == 1 else self.random.randrange(self.means.instances)
 
     def bootstraps(self) -> int:
         return len(phases.BOOTSTRAP) if self.kills >= LEAST_FOR_ALL_BOOTSTRAP else 1
@@ -106,10 +146,33 @@ class Schedule:
     def trouble_servers(self) -> None:
         """Some of the kills at random instants come with the kill of a server, half of them at the same moment."""
         shares = {"kafka": KAFKA_KILL_SHARE, "postgres": POSTGRES_KILL_SHARE}
-        wanted = [name for name, share in shares.items() for _ in range(max(1, round(self.kills * share)))]
-        free = [index for index, plan in enumerate(self.plans) if plan.aim is None]
-        for name, index in zip(wanted, self.random.sample(free, min(len(wanted), len(free))), strict=False):
+        wanted = [name for name, share in shares.items() for _ in range(self.number(share))]
+        for name, index in zip(wanted, self.free(len(wanted)), strict=False):
             together = self.random.random() < 0.5
             self.plans[index] = replace(
                 self.plans[index], when=LATE, trouble=name, together=together, judge_before=False
             )
+
+    def trouble_wire(self) -> None:
+        """Every fault in turn, from a random one on."""
+        first = self.random.randrange(len(FAULTS))
+        for number, index in enumerate(self.free(self.number(WIRE_SHARE))):
+            wire = FAULTS[(first + number) % len(FAULTS)]
+            turn = self.random.randint(1, wire.most)
+            self.plans[index] = replace(self.plans[index], when=LATE, wire=wire, turn=turn)
+
+    def trouble_plain(self, kind: str, share: float) -> None:
+        for index in self.free(self.number(share)):
+            self.plans[index] = replace(self.plans[index], when=LATE, trouble=kind)
+
+    def number(self, share: float) -> int:
+        return max(1, round(self.kills * share))
+
+    def free(self, count: int) -> list[int]:
+        """Plans of kills at random instants that nothing else befalls yet."""
+        free = [
+            index
+            for index, plan in enumerate(self.plans)
+            if plan.aim is None and plan.trouble is None and plan.wire is None
+        ]
+        return self.random.sample(free, min(count, len(free)))

@@ -1,62 +1,156 @@
-"""Two processes of one identity: the first is frozen inside an epoch, a second on a copy of its state takes over and commits
-the same records, and then the first wakes up and goes on to PostgreSQL.
+"""`python -m chaos.zombie`: owners frozen inside an epoch until others own their partitions, then continued.
 
-Owns: this one scene. Never: decides whether it ended well; the referee does. Why it brings its own load: the log must end
-where the frozen epoch ends, and hold no bad records; else constraints of the tables refuse what the first would write.
+Owns: this scene, 20 times before the decision in PostgreSQL and 20 times between it and Kafka's; and that each late commit was
+attempted and refused, seen on the wire. Never: decides whether all ended well; the referee does.
+Order: the log stands still while the owner is frozen, so the heir has committed the very records of the frozen epoch.
 """
 
 from __future__ import annotations
 
-import shutil
+import argparse
 import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
 
-from .arena import Arena
-from .generator import Shares
+from .account import listed
+from .arena import Arena, add_pipeline_option
+from .fleet import Fleet
+from .paths import REPEATED, LogMark
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
+from .referee.__main__ import conservation
+from .wire_faults import CLIENT_SETTINGS
 
-REACH_SECONDS = 60.0
-WAKE_SECONDS = 10.0
-DWELL_MS = 1_500
-EVENTS = 300
+EVENTS = 400
+DWELL_MS = 2_000
+REACH_SECONDS, TAKE_OVER_SECONDS, REFUSE_SECONDS, SETTLE_SECONDS = 60.0, 90.0, 30.0, 90.0
+OWNERS = "SELECT count(DISTINCT owner) FROM millstream.progress WHERE application = %s"
 
 
-class Zombie:
+@dataclass(frozen=True)
+class Scene:
+    """Frozen at `point`; the late commit is a message of `kind` to `server` that gets one of the answers `refusals`."""
+
+    server: str
+    point: str
+    kind: str
+    refusals: tuple[str, ...]
+
+
+SCENES = {
+    "postgres": Scene("postgres", "kafka-offsets-sent", "UPDATE", ("UPDATE 0",)),
+    "kafka": Scene(
+        "kafka",
+        "postgres-committed",
+        "EndTxn",
+        ("INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_TXN_STATE"),
+    ),
+}
+
+
+class Zombies:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
-        self.loader = arena.loader(Shares(bad=0.0))
-        self.first: Processor = arena.processor("first")
-        self.second: Processor = arena.processor("second")
+        self.loader = arena.loader()
+        self.zombie: Processor = arena.processor("zombie")
+        self.heir: Processor = arena.processor("heir", direct=True)
+        self.fleet = Fleet(arena, [self.zombie, self.heir])
 
-    def play(self, point: str, arrival: int, broken: str | None) -> None:
-        """Freeze at the point, take over, wake up; both are dead afterwards."""
-        aim = Aim(point, arrival, dwell_ms=DWELL_MS)
+    def run(self, scene: Scene, rounds: int) -> None:
+        """Raises `ChaosFailure` at the first round that fails."""
+        began, refusals, paths = time.monotonic(), Counter(), Counter()
+        for _ in range(rounds):
+            self.settle()
+            refusal, path = self.round(scene)
+            refusals[refusal] += 1
+            paths[path] += 1
+            self.arena.judge_running()
+        spent = time.monotonic() - began
+        print(
+            f"frozen at {scene.point}: {rounds} late commits refused by {scene.server}  {spent:.0f} s",
+            flush=True,
+        )
+        print(f"    answers: {listed(refusals)}; the owner's paths: {listed(paths)}", flush=True)
+
+    def settle(self) -> None:
+        """Both run, and each owns partitions."""
+        self.fleet.start_missing()
+        both = lambda: self.owners() == 2 and self.arena.group_is_stable()  # noqa: E731
         self.loader.send_all(EVENTS)
-        self.first.start(aim=aim, broken=broken)
-        self.first.wait_for(f"reached {point}", lambda: self.first.reached(aim), REACH_SECONDS, WATCH_SECONDS)
-        self.first.signal(signal.SIGSTOP)
-        try:
-            self.take_over(broken)
-        finally:
-            self.first.signal(signal.SIGCONT)
-        self.let_wake()
-        self.first.finish()
-        self.second.kill()
-        self.inherit()
+        self.fleet.wait_for("both own partitions", both, SETTLE_SECONDS, pause=0.1)
+        self.catch_up()
 
-    def take_over(self, broken: str | None) -> None:
-        shutil.rmtree(self.second.state, ignore_errors=True)
-        shutil.copytree(self.first.state, self.second.state)
-        self.second.start(broken=broken)
+    def catch_up(self) -> None:
         end = self.arena.log_end()
-        self.arena.wait_for_progress(self.second, end - 1, REACH_SECONDS)
+        done = lambda: self.arena.progress() == end == self.arena.group_offset()  # noqa: E731
+        self.fleet.wait_for(f"both witnesses at {end}", done, TAKE_OVER_SECONDS, pause=0.1)
 
-    def let_wake(self) -> None:
-        """Until the first has ended by itself, or has gone on for a while."""
+    def owners(self) -> int:
+        return self.arena.ask(OWNERS, self.arena.plan.name)
+
+    def round(self, scene: Scene) -> tuple[str, str]:
+        """The refusal and the owner's path. Its first epoch after the start is the frozen one."""
+        aim = Aim(scene.point, 1, dwell_ms=DWELL_MS)
+        self.zombie.kill()
+        self.loader.send_all(EVENTS)
+        self.fleet.start(self.zombie, aim)
+        reached = lambda: self.zombie.reached(aim)  # noqa: E731
+        self.fleet.wait_for(f"reached {scene.point}", reached, REACH_SECONDS, WATCH_SECONDS)
+        self.zombie.signal(signal.SIGSTOP)
         try:
-            self.first.wait_for_exit(WAKE_SECONDS)
-        except ChaosFailure:
-            pass
+            self.fleet.wait_for("the heir owns all", lambda: self.owners() == 1, TAKE_OVER_SECONDS, pause=0.1)
+            self.catch_up()
+            before, mark = self.refusals(scene), LogMark(self.zombie.log)
+        finally:
+            self.zombie.signal(signal.SIGCONT)
+        late = lambda: self.refusals(scene) - before  # noqa: E731
+        what = f"the late commit was attempted and refused by {scene.server}"
+        self.fleet.wait_for(what, lambda: bool(late()), REFUSE_SECONDS, pause=0.01)
+        refusal = next(iter(late()))
+        self.fleet.wait_for(
+            "the owner has dropped its tasks", lambda: mark.path() != REPEATED, REFUSE_SECONDS
+        )
+        return refusal, mark.path()
 
-    def inherit(self) -> None:
-        shutil.rmtree(self.first.state, ignore_errors=True)
-        self.second.state.rename(self.first.state)
+    def refusals(self, scene: Scene) -> Counter:
+        answers = self.arena.proxies[scene.server].book.answers.copy()
+        kinds = {f"{scene.kind} reply: {refusal}": refusal for refusal in scene.refusals}
+        return Counter({refusal: answers[text] for text, refusal in kinds.items()})
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    passed = failed = 0
+    arena = Arena(arguments.seed, "zombie", arguments.pipeline, CLIENT_SETTINGS, proxied=True)
+    try:
+        zombies = Zombies(arena)
+        for name in arguments.scene or SCENES:
+            zombies.run(SCENES[name], arguments.rounds)
+            passed += 1
+        zombies.fleet.finish_input(TAKE_OVER_SECONDS)
+        print(conservation(arena.judge_end().counts))
+        print("referee: everything agrees at the end")
+    except (ChaosFailure, KeyboardInterrupt) as failure:
+        failed = 1
+        print(f"FAILED: {failure}", flush=True)
+        print(f"kept: {arena.directory}, database {arena.database}")
+    finally:
+        arena.close(keep=bool(failed))
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos.zombie")
+    parser.add_argument("--rounds", type=int, default=20, help="of each scene")
+    parser.add_argument(
+        "--scene", action="append", choices=list(SCENES), help="only this one; may be given again"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    add_pipeline_option(parser)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,12 +14,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 CHECKOUT = Path(__file__).parent.parent
 PIPELINE = CHECKOUT / "pipelines" / "enriched-activity.yaml"
 INPUT = "user_activity"
+SOURCE = "activity"  # what the pipeline file calls it; its side topics carry this name
 PARTITIONS = 3
 TOPICS = {
     INPUT: "what was sent",
     "enriched_activity": "the same with processing_time, each exactly once (read it with isolation.level=read_committed)",
-    f"{INPUT}.dead-letters": "what could not be read, unchanged, with the reason in its headers",
-    f"{INPUT}.late": "events that came after their window was closed for good",
+    f"{SOURCE}.dead-letters": "what could not be read, unchanged, with the reason in its headers",
+    f"{SOURCE}.late": "events that came after their window was closed for good",
 }
 PASSING = (
     KafkaError.NON_EMPTY_GROUP,

@@ -10,21 +10,22 @@
 //! | `MILLSTREAM_PHASE_FILE` | a path | each arrival is written there: `<point> <arrival>\n`, padded to 64 bytes |
 //! | `MILLSTREAM_CRASH` | `<point>:<arrival>` | the process kills itself at that arrival |
 //! | `MILLSTREAM_DWELL` | `<point>:<arrival>:<ms>` | it stays at that arrival for so long |
+//! | `MILLSTREAM_LOSE` | `<reply>:<n>` | every n-th reply of that kind is taken for lost, though what was asked for is done |
 //! | `MILLSTREAM_BREAK` | a fault's name | switches on one deliberate fault |
 
 #[cfg(feature = "fault")]
 mod armed;
 
 #[cfg(feature = "fault")]
-pub use armed::{arm, broken, reached};
+pub use armed::{arm, broken, lost, reached};
 
 /// Declares an enum whose names exist only in a build with the feature `fault`.
 macro_rules! named {
-    ($(#[$doc:meta])* $type:ident { $($variant:ident = $name:literal,)+ }) => {
+    ($(#[$doc:meta])* $type:ident { $($(#[$about:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq)]
         pub enum $type {
-            $($variant,)+
+            $($(#[$about])* $variant,)+
         }
 
         #[cfg(feature = "fault")]
@@ -86,6 +87,26 @@ named! {
         DeadLettersOutside = "dead-letters-outside",
         OutputsAgain = "outputs-again",
         StateFirst = "state-first",
+        /// The progress rows' owner epoch is compared nowhere.
+        NoOwnerEpoch = "no-owner-epoch",
+        /// Outputs are sent again after an indefinite Kafka commit, without asking what came of it.
+        KafkaCommitRetried = "kafka-commit-retried",
+        /// The producer, with its open transaction, is used again after an indefinite reply.
+        ProducerKept = "producer-kept",
+        /// K is read before anybody is fenced, be it stable or not.
+        GroupOffsetBeforeFence = "group-offset-before-fence",
+        /// The Kafka transaction of all tasks is committed though some of them were fenced.
+        FencedTaskCommitted = "fenced-task-committed",
+        /// A lost reply to COMMIT is taken for a rollback, and the same transaction run again.
+        LostReplyIsFailure = "lost-reply-is-failure",
+    }
+}
+
+named! {
+    /// A reply that can be lost on purpose; a correct program finds out what came of its question.
+    Reply {
+        PostgresCommit = "postgres-commit",
+        KafkaCommit = "kafka-commit",
     }
 }
 
@@ -103,5 +124,12 @@ pub fn reached(_point: Point) {}
 #[cfg(not(feature = "fault"))]
 #[inline(always)]
 pub const fn broken(_fault: Break) -> bool {
+    false
+}
+
+/// Whether this reply, which has come, is to be taken for lost.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub const fn lost(_reply: Reply) -> bool {
     false
 }

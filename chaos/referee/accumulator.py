@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from . import distinct
 from .expression import Typed, compile_expression, parse_expression
 from .expression.compiler import coerce
 from .pipeline import Unsupported
@@ -106,6 +107,11 @@ def add_greatest(state: object, value: object) -> object:
     return value if state is None or value > state else state
 
 
+def add_distinct(state: distinct.Distinct | None, value: int | float | str) -> distinct.Distinct:
+    """The row's own sketch is changed; the initial None is shared between rows, so a sketch is made here."""
+    return (distinct.Distinct() if state is None else state).add(value)
+
+
 def count_column(name: str, argument: Typed, evaluate: Callable) -> Column:
     return Column(name, evaluate, 0, add_count, identity, True)
 
@@ -135,6 +141,15 @@ def greatest_column(name: str, argument: Typed, evaluate: Callable) -> Column:
     return Column(name, evaluate, None, add_greatest, identity, False)
 
 
+def distinct_column(name: str, argument: Typed, evaluate: Callable) -> Column:
+    feed = distinct.FEEDS.get(argument.type)
+    if feed is None:
+        raise Unsupported(f"select {name}: approx_distinct of {argument.type}")
+    fed = lambda row: None if (value := evaluate(row)) is None else feed(value)  # noqa: E731
+    finish = lambda state: 0 if state is None else state.estimate()  # noqa: E731
+    return Column(name, fed, None, add_distinct, finish, False)
+
+
 def require_double(name: str, argument: Typed) -> None:
     if argument.type != "double":
         raise Unsupported(f"select {name}: sum or avg of {argument.type}")
@@ -146,4 +161,5 @@ BUILDERS = {
     "avg": average_column,
     "min": least_column,
     "max": greatest_column,
+    "approx_distinct": distinct_column,
 }

@@ -2,7 +2,7 @@
 
 Owns: which word names a difference. Never: judges a record. Order: the partitions were judged exactly to the snapshot's
 offsets before any function here is called.
-Data: `PartitionState`, `AggregateJudge` and `Snapshot` in, violations out. Tested: `tests/test_compare.py`.
+Data: `PartitionState`, `AggregateJudge` and `Snapshot` in, violations out. Tested: `tests/test_referee.py`.
 """
 
 from __future__ import annotations

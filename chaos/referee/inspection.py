@@ -201,7 +201,7 @@ class Inspection:
         counts = {name: sum(getattr(state, name) for state in states) for name in names}
         aggregates = [one for source in self.referee.sources.values() for one in source.aggregates]
         for aggregate in aggregates:
-            for name in ("matched", "counted", "too_late"):
+            for name in ("matched", "counted", "too_late", "partly_late"):
                 found = (state.aggregates.get(aggregate.name, {}) for state in states)
                 counts[f"{aggregate.name} {name}"] = sum(one.get(name, 0) for one in found)
         rows = {aggregate.definition.table: len(aggregate.rows) for aggregate in aggregates}

@@ -21,7 +21,7 @@ from .fields import FieldReader
 from .jsontext import parse_object
 from .messages import LetterStream, RecordStream
 from .pipeline import Aggregate, RecordOutput, Source
-from .window import Tumbling
+from .window import Window
 
 DEAD_PREFIX_BYTES = 65_536
 MAX_KEY_BYTES = 2_000
@@ -78,7 +78,7 @@ class AggregateJudge:
 
     def __init__(self, aggregate: Aggregate, schema: dict[str, tuple[int, str]]) -> None:
         self.name, self.definition = aggregate.name, aggregate
-        self.window = Tumbling(aggregate.size, aggregate.allowed_lateness)
+        self.window = Window(aggregate.size, aggregate.slide, aggregate.allowed_lateness)
         self.where = boolean(aggregate.where, schema) if aggregate.where else None
         self.by: list[Typed] = [compiled(text, schema) for _, text in aggregate.by]
         self.by_functions = [typed.evaluate for typed in self.by]

@@ -3,7 +3,7 @@
 Owns: matching as a multiset, order per source partition, the partition each belongs to, and when a message was due.
 Never: reads a topic; matching works in any portions. A message may be found before it is expected (its record is not
 judged yet): it stays pending, and is a violation only once everything that could explain it has been judged.
-Data: `expect` from the judge, `observe` from the log, then `unexplained` and `missing`. Tested: `tests/test_messages.py`.
+Data: `expect` from the judge, `observe` from the log, then `unexplained` and `missing`. Tested: `tests/test_referee.py`.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class Stream:
             self.partitioner = Partitioner(partitions)
 
     def observe(self, message: Message) -> None:
+        """Order: behind a message that still waits for its record, all wait, so that they are matched as they stand."""
         self.observed += 1
-        if not self.match(message):
+        if self.pending or not self.match(message):
             self.pending.append((self.generation, message))
 
     def close_generation(self) -> int:

@@ -70,6 +70,7 @@ class Aggregate:
     source: str
     where: str | None
     size: int
+    slide: int
     allowed_lateness: int
     by: tuple[tuple[str, str], ...]
     select: tuple[tuple[str, str], ...]
@@ -180,14 +181,13 @@ def read_check(raw: dict) -> Check:
 
 
 def read_aggregate(name: str, raw: dict, late: dict) -> Aggregate:
-    window = raw["window"]
-    if set(window) != {"tumble"}:
-        raise Unsupported(f"aggregates.{name}.window {window}")
+    size, slide = read_window(name, raw["window"])
     return Aggregate(
         name=name,
         source=raw["from"],
         where=raw.get("where"),
-        size=units.duration_micros(window["tumble"]),
+        size=size,
+        slide=slide,
         allowed_lateness=units.duration_micros(
             raw.get("allowed_lateness") or late.get("allowed_lateness", "0s")
         ),
@@ -196,6 +196,19 @@ def read_aggregate(name: str, raw: dict, late: dict) -> Aggregate:
         table=raw["to"]["table"],
         key=tuple(as_list(raw["to"]["key"])),
     )
+
+
+def read_window(name: str, raw: dict) -> tuple[int, int]:
+    """Size and slide; a tumbling window slides by its size."""
+    if set(raw) == {"tumble"}:
+        size = slide = units.duration_micros(raw["tumble"])
+    elif set(raw) == {"slide", "size"}:
+        size, slide = units.duration_micros(raw["size"]), units.duration_micros(raw["slide"])
+    else:
+        raise Unsupported(f"aggregates.{name}.window {raw}")
+    if not 0 < slide <= size:
+        raise ValueError(f"aggregates.{name}.window {raw}: slide must be above 0 and at most size")
+    return size, slide
 
 
 def as_list(raw: object) -> list:

@@ -7,6 +7,7 @@ referee reads and compares, not the verdicts.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import psycopg
@@ -29,12 +30,21 @@ CREATE TABLE millstream.progress (application text, topic text, partition int, b
 CREATE TABLE millstream.dead_letters (application text, topic text, partition int, "offset" bigint, reason text,
   detail text, key bytea, value bytea, value_bytes bigint, headers jsonb, record_timestamp timestamptz,
   commit_time timestamptz, PRIMARY KEY (application, topic, partition, "offset"));
-CREATE TABLE page_view_counts (window_start timestamptz, window_end timestamptz, page_url text, view_count bigint,
-  large_count bigint, amount_sum numeric, amount_least bigint, amount_greatest bigint, amount_mean double precision,
-  price_sum double precision, price_mean double precision, PRIMARY KEY (window_start, page_url));
-CREATE TABLE type_counts (window_start timestamptz, window_end timestamptz, event_type text, event_count bigint,
-  rate_sum numeric, first_page text, last_seen timestamptz, PRIMARY KEY (window_start, event_type));
 """
+
+
+TYPES = {"bigint": "bigint", "double": "double precision", "text": "text", "timestamp_ms": "timestamptz"}
+
+
+def column_type(text: str, fields: dict[str, str]) -> str:
+    """The column's type for a `select` of one function, of a field or of an expression of bigints."""
+    function, argument = re.match(r"(\w+)\((.*?)\)", text).groups()
+    of_argument = fields.get(argument, "bigint")
+    if function in ("count", "approx_distinct", "late_rows"):
+        return "bigint"
+    if function == "avg" or function == "sum" and of_argument == "double":
+        return "double precision"
+    return "numeric" if function == "sum" else TYPES[of_argument]
 
 
 class FakeProcessor:
@@ -124,11 +134,22 @@ class FakeProcessor:
         with psycopg.connect(self.arena.environment["DATABASE_URL"]) as connection:
             connection.execute(SCHEMA)
             for aggregate in self.source.aggregates:
+                self.make_table(connection, aggregate.definition)
                 self.write_rows(connection, aggregate)
             for (_, partition), state in self.referee.partitions.items():
                 self.write_progress(connection, partition, state)
                 for offset, letter in state.dead_letters.items():
                     self.write_dead_letter(connection, partition, offset, letter)
+
+    def make_table(self, connection: psycopg.Connection, definition) -> None:
+        fields = {one.name: one.type for one in self.source.source.fields}
+        columns = {"window_start": "timestamptz", "window_end": "timestamptz"}
+        columns |= {name: "text" for name, _ in definition.by}
+        columns |= {name: column_type(text, fields) for name, text in definition.select}
+        listed = ", ".join(f"{name} {type_name}" for name, type_name in columns.items())
+        connection.execute(
+            f"CREATE TABLE {definition.table} ({listed}, PRIMARY KEY ({', '.join(definition.key)}))"
+        )
 
     def write_rows(self, connection: psycopg.Connection, aggregate) -> None:
         names = ["window_start", "window_end", *(name for name, _ in aggregate.definition.by)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos.referee import instant
 
-from .worlds import FIFTY_AT, World, event
+from .worlds import FIFTY_AT, TEXT, World, event
 
 
 def at(text: str) -> int:
@@ -71,8 +71,6 @@ def test_sum_of_bigint_is_exact_beyond_i64() -> None:
 
 
 def test_late_rows_counts_late_but_counted() -> None:
-    from .worlds import TEXT
-
     text = TEXT.replace("view_count: count(*)", "view_count: count(*)\n      late: late_rows()")
     rows = World(text).add(timed("00:01:30"), timed("00:00:30"), timed("00:01:31")).rows()
     assert rows[(at("00:00:00"), "/products")][1:3] == (1, 1)
@@ -83,3 +81,83 @@ def test_failed_counting_checks_are_counted_over_accepted_records() -> None:
     state = World().add(event(amount=-1), event(amount=0, page_url="x"), event(amount=1)).state()
     assert state.failed_checks == {"amount_positive": 1}
     assert (state.accepted, state.dead) == (2, 1)
+
+
+# -- sliding windows -----------------------------------------------------------------------------------------------------
+
+SLIDING = TEXT.replace("window: { tumble: 1m }", "window: { slide: 1m, size: 5m }").replace(
+    "view_count: count(*)",
+    "view_count: count(*)\n      users: approx_distinct(user_id)\n      late: late_rows()"
+    '\n      large_users: "approx_distinct(user_id) filter (where amount > 100)"',
+)
+
+
+def sliding(*records: dict) -> World:
+    return World(SLIDING).add(*records)
+
+
+def figures(world: World) -> dict[str, tuple]:
+    """Window start to count, users, late, users of large amounts."""
+    return {instant.to_text(key[0])[11:16]: row[1:5] for key, row in world.rows().items()}
+
+
+def test_fifty_page_views_make_one_tumbling_and_five_sliding_rows_of_fifty() -> None:
+    fifty = [event(FIFTY_AT, user_id=f"user{i}") for i in range(50)]
+    (tumbling,) = World().add(*fifty).rows().values()
+    assert tumbling[1] == 50
+    rows = sliding(*fifty).rows()
+    assert [key[0] for key in rows] == [at(f"01:{minute}:00") for minute in (14, 15, 16, 17, 18)]
+    for (start, page), row in rows.items():
+        assert (page, row[0]) == ("/products", start + 5 * instant.MINUTE)
+        assert row[1:5] == (50, 50, 0, 0)
+
+
+def test_distinct_counts_obey_filters_and_repeats() -> None:
+    found = sliding(
+        timed("01:18:00", user_id="a", amount=500),
+        timed("01:18:00", user_id="a", amount=1),
+        timed("01:18:59", user_id="", amount=101),
+        timed("01:19:00", user_id="b"),
+    )
+    assert figures(found) == {
+        "01:14": (3, 2, 0, 2),
+        "01:15": (4, 3, 0, 2),
+        "01:16": (4, 3, 0, 2),
+        "01:17": (4, 3, 0, 2),
+        "01:18": (4, 3, 0, 2),
+        "01:19": (1, 1, 0, 0),
+    }
+
+
+def test_a_record_too_late_for_some_windows_is_counted_in_the_others_and_partly_late() -> None:
+    """Delay 10 s, lateness 1 m: the watermark is 10:07:20. Of the windows that hold 10:04:30, [10:00, 10:05) and
+    [10:01, 10:06) are too late (10:06:00, 10:07:00 <= 10:07:20), [10:02, 10:07) is late, the others are neither."""
+    found = sliding(timed("10:07:30", user_id="a"), timed("10:04:30", user_id="b"))
+    assert found.state().aggregates["page_view_counts"] == {"matched": 2, "counted": 2, "partly_late": 1}
+    assert figures(found) == {
+        "10:02": (1, 1, 1, 0),
+        "10:03": (2, 2, 0, 0),
+        "10:04": (2, 2, 0, 0),
+        "10:05": (1, 1, 0, 0),
+        "10:06": (1, 1, 0, 0),
+        "10:07": (1, 1, 0, 0),
+    }
+    assert found.referee().sources["events"].late_stream.expected == {}
+
+
+def test_a_record_too_late_for_all_windows_goes_to_the_late_topic_with_its_last_window() -> None:
+    """The last window that holds 10:04:30 ends at 10:09:00, and is too late from a watermark of 10:10:00 on."""
+    almost = sliding(timed("10:10:09.999999"), timed("10:04:30"))
+    assert almost.state().aggregates["page_view_counts"] == {"matched": 2, "counted": 2, "partly_late": 1}
+    found = sliding(timed("10:10:10"), timed("10:04:30"))
+    assert found.state().aggregates["page_view_counts"] == {"matched": 2, "counted": 1, "too_late": 1}
+    (letter,) = found.referee().sources["events"].late_stream.expected.values()
+    assert letter.own["late_by_ms"] == "60000"
+    assert letter.own["watermark"] == "2026-01-30T10:10:00.000000Z"
+
+
+def test_sketches_merge_over_partitions() -> None:
+    world = World(SLIDING, partitions=2)
+    for partition in (0, 1):
+        world.add(*[event(user_id=f"user{i + 30 * partition}") for i in range(50)], partition=partition)
+    assert {row[1:3] for row in world.rows().values()} == {(100, 80)}

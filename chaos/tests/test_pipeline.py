@@ -27,10 +27,26 @@ def test_names_and_numbers() -> None:
     assert [one.size for one in found.aggregates] == [60_000_000, 300_000_000]
 
 
-@pytest.mark.parametrize("text", ["window: { slide: 1m, size: 5m }", "window: { session: 30m }"])
+def with_window(text: str) -> pipeline.Pipeline:
+    return pipeline.parse(TEXT.replace("window: { tumble: 1m }", f"window: {{ {text} }}"), {})
+
+
+def test_sliding_windows() -> None:
+    aggregate = with_window("slide: 1m, size: 5m").aggregates[0]
+    assert (aggregate.size, aggregate.slide) == (300_000_000, 60_000_000)
+    assert [one.slide for one in pipeline.parse(TEXT, {}).aggregates] == [60_000_000, 300_000_000]
+
+
+@pytest.mark.parametrize("text", ["slide: 0s, size: 5m", "slide: 6m, size: 5m"])
+def test_a_slide_that_leaves_gaps_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="slide"):
+        with_window(text)
+
+
+@pytest.mark.parametrize("text", ["session: 30m", "slide: 1m", "tumble: 1m, size: 1m"])
 def test_what_is_not_judged_is_refused(text: str) -> None:
     with pytest.raises(pipeline.Unsupported):
-        pipeline.parse(TEXT.replace("window: { tumble: 1m }", text), {})
+        with_window(text)
 
 
 def test_units() -> None:

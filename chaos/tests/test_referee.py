@@ -12,7 +12,7 @@ from chaos.referee.messages import Message
 from chaos.referee.referee import Referee
 from chaos.referee.snapshot import Snapshot
 
-from .worlds import COMMIT_TIME, TOPIC, World, encode, enriched_stream, event, letter
+from .worlds import COMMIT_TIME, TEXT, TOPIC, World, encode, enriched_stream, event, letter
 
 PLACE = (TOPIC, 0)
 START = instant.parse("2026-01-30T01:18:00Z")
@@ -119,6 +119,39 @@ def test_a_wrong_progress_row_is_found(name: str) -> None:
     assert words(snapshot) == due
 
 
+SLIDING = TEXT.replace("tumble: 1m", "slide: 1m, size: 5m").replace("count(*)", "approx_distinct(user_id)", 1)
+
+
+def sliding_world() -> World:
+    made = World(SLIDING)
+    made.add(*[event(user_id=f"user{i}") for i in range(9)], event("2026-01-30T01:22:10Z"))
+    return made.add(event("2026-01-30T01:18:59Z"))
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_wrong_distinct_count_in_one_of_five_windows_is_found(by: int) -> None:
+    snapshot = sliding_world().snapshot()
+    assert words(snapshot, sliding_world()) == set()
+    spoil_row(snapshot, 1, lambda n: n + by)
+    assert words(snapshot, sliding_world()) == {"stale"}
+
+
+def test_a_window_too_few_or_too_many_is_found() -> None:
+    first = (START - 4 * instant.MINUTE, "/products")
+    lost, phantom = sliding_world().snapshot(), sliding_world().snapshot()
+    row = lost.tables["page_view_counts"].pop(first)
+    phantom.tables["page_view_counts"][(START - 5 * instant.MINUTE, "/products")] = row
+    assert words(lost, sliding_world()) == {"lost"}
+    assert words(phantom, sliding_world()) == {"phantom"}
+
+
+def test_a_wrong_count_of_partly_late_records_is_found() -> None:
+    snapshot = sliding_world().snapshot()
+    counts = snapshot.progress[PLACE].aggregates["page_view_counts"]
+    assert counts.pop("partly_late") == 1
+    assert words(snapshot, sliding_world()) == {"lost"}
+
+
 def test_dead_letter_rows() -> None:
     first = 20
     assert words(world().snapshot()) == set()
@@ -220,6 +253,19 @@ def test_messages_before_their_record_is_judged_wait() -> None:
         stream.observe(message)
     assert stream.unexplained(generation) == []
     referee.advance(PLACE, made.logs[0][10:])
+    assert stream.unexplained(stream.close_generation()) == []
+    assert stream.missing({0: 1000}) == []
+
+
+def test_messages_found_before_and_after_their_records_are_judged_stand_in_their_order() -> None:
+    made = world()
+    referee = made.referee(upto={0: 10})
+    stream, right = enriched_stream(referee), made.enriched()
+    for message in right[:12]:
+        stream.observe(message)
+    referee.advance(PLACE, made.logs[0][10:])
+    for message in right[12:]:
+        stream.observe(message)
     assert stream.unexplained(stream.close_generation()) == []
     assert stream.missing({0: 1000}) == []
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from confluent_kafka import KafkaException
 
-from chaos.arena import Arena
+from chaos.arena import PIPELINES, Arena
 from chaos.referee.expression import compile_expression, parse_expression
 from chaos.referee.inspection import Inspection
 from chaos.servers import Servers
@@ -35,9 +35,10 @@ def servers_answer() -> bool:
 pytestmark = pytest.mark.skipif(not servers_answer(), reason="no servers: ./dev up")
 
 
-@pytest.fixture()
+@pytest.fixture(params=["kill-loop", "sliding"])
 def arena(request):
-    made = Arena(seed=1, title=re.sub("[^a-z]+", "-", request.node.name)[:40].strip("-"))
+    title = re.sub("[^a-z]+", "-", request.node.name)[:40].strip("-")
+    made = Arena(seed=1, title=title, pipeline=PIPELINES / f"{request.param}.yaml")
     made.inspection.coverage_seconds = 1.0
     yield made
     made.close(keep=False)

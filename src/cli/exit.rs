@@ -36,6 +36,7 @@ impl Exit {
             Halt::Interrupted(_) => Exit::Ok,
             Halt::GaveUp { .. } => Exit::Unreachable,
             Halt::Duplicate(_) | Halt::AllStopped(_) => Exit::RefusedByServer,
+            Halt::Panicked { .. } => Exit::Internal,
             Halt::Failed(error) => Exit::of_error(error),
         }
     }

@@ -5,6 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
@@ -50,6 +51,21 @@ pub struct ReadyzTask {
     pub reason: Option<String>,
 }
 
+/// The answer of `/status`, as far as it is read here.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct InstanceStatus {
+    pub instance: String,
+    pub tasks: Vec<InstanceTask>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct InstanceTask {
+    pub task: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub state_next: i64,
+}
+
 /// Why an instance gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -82,15 +98,24 @@ pub fn reasons(readyz: &Readyz) -> String {
 
 /// Asks `/readyz` once.
 pub fn ask(addr: &str) -> Result<Readyz, AskError> {
-    let text = exchange(addr).map_err(|problem| AskError::Silent { addr: addr.to_owned(), problem })?;
-    read_answer(&text).map_err(|what| AskError::Foreign { addr: addr.to_owned(), what })
+    ask_path(addr, "/readyz")
 }
 
-fn exchange(addr: &str) -> io::Result<String> {
+/// Asks `/status` once.
+pub fn ask_status(addr: &str) -> Result<InstanceStatus, AskError> {
+    ask_path(addr, "/status")
+}
+
+fn ask_path<T: DeserializeOwned>(addr: &str, path: &str) -> Result<T, AskError> {
+    let text = exchange(addr, path).map_err(|problem| AskError::Silent { addr: addr.to_owned(), problem })?;
+    read_answer(path, &text).map_err(|what| AskError::Foreign { addr: addr.to_owned(), what })
+}
+
+fn exchange(addr: &str, path: &str) -> io::Result<String> {
     let mut problem = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     for socket in addr.to_socket_addrs()? {
         match TcpStream::connect_timeout(&socket, CONNECT_TIMEOUT) {
-            Ok(stream) => return converse(stream, addr),
+            Ok(stream) => return converse(stream, addr, path),
             Err(error) => problem = error,
         }
     }
@@ -98,23 +123,23 @@ fn exchange(addr: &str) -> io::Result<String> {
 }
 
 /// Why HTTP/1.0: the answer then comes whole and ends with the connection.
-fn converse(mut stream: TcpStream, host: &str) -> io::Result<String> {
+fn converse(mut stream: TcpStream, host: &str, path: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let request = format!("GET /readyz HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn read_answer(text: &str) -> Result<Readyz, String> {
+fn read_answer<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, String> {
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no HTTP answer")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if !["200", "503"].contains(&status) {
-        return Err(format!("/readyz has status {status}"));
+        return Err(format!("{path} has status {status}"));
     }
-    serde_json::from_str(body).map_err(|error| format!("/readyz: {error}"))
+    serde_json::from_str(body).map_err(|error| format!("{path}: {error}"))
 }
 
 #[cfg(test)]
@@ -127,7 +152,7 @@ mod tests {
             {"task":"a-0","state":"running"},{"task":"a-1","state":"stopped","reason":"SINK_REFUSED"}]}"#;
         let text =
             format!("HTTP/1.0 503 Service Unavailable\r\ncontent-type: application/json\r\n\r\n{body}");
-        let readyz = read_answer(&text).expect("an answer");
+        let readyz: Readyz = read_answer("/readyz", &text).expect("an answer");
         assert!(!readyz.ready);
         assert_eq!(reasons(&readyz), "kafka: no broker answers; a-1 stopped: SINK_REFUSED");
     }
@@ -139,7 +164,7 @@ mod tests {
             ("HTTP/1.1 404 Not Found\r\n\r\n", "/readyz has status 404"),
             ("HTTP/1.1 200 OK\r\n\r\nhello", "/readyz: expected value"),
         ] {
-            let error = read_answer(text).expect_err(text);
+            let error = read_answer::<Readyz>("/readyz", text).expect_err(text);
             assert!(error.starts_with(what), "{text}: {error}");
         }
     }

@@ -3,6 +3,7 @@
 //! Owns what a person types and what the program answers: arguments, the tables and JSON on stdout, logs on stderr,
 //! exit codes. Must never decide about records or offsets. Tested by `tests/it/cli.rs` with the real binary.
 
+mod drain;
 mod exit;
 mod file;
 mod generate;
@@ -14,6 +15,7 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod state_dir;
 mod status;
 mod test;
 mod try_file;
@@ -60,6 +62,8 @@ enum Command {
     Generate(Box<generate::GenerateArguments>),
     /// Show where a running or stopped pipeline stands.
     Status(status::StatusArguments),
+    /// Let the instance of a state directory leave its group and end; its partitions move at once.
+    Drain(drain::DrainArguments),
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema(schema::SchemaArguments),
     /// Ask a running instance whether it is ready; for container health checks.
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Try(arguments) => try_file::try_file(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Drain(arguments) => drain::drain(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),
         #[cfg(feature = "fault")]

@@ -8,15 +8,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::runtime::{Board, StopFlag};
+use crate::runtime::{Boards, StopFlag};
+use crate::state::StateDir;
 
 use super::exit::Exit;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Returns when the worker has ended. The first SIGTERM or SIGINT asks it to finish its epoch; a second one aborts the
-/// process, which is safe.
-pub fn watch<T>(worker: &JoinHandle<T>, stop: &Arc<StopFlag>, board: &Board) {
+/// Returns when the instance has ended. The first SIGTERM or SIGINT asks it to finish its epoch; a second one aborts the
+/// process, which is safe. `millstream drain` asks for the same by the state directory, and to leave the group.
+pub fn watch<T>(instance: &JoinHandle<T>, stop: &Arc<StopFlag>, (boards, state_dir): (&Boards, &StateDir)) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -31,11 +32,17 @@ pub fn watch<T>(worker: &JoinHandle<T>, stop: &Arc<StopFlag>, board: &Board) {
             tracing::error!("signals cannot be heard; only SIGKILL will end this process");
             return;
         };
-        while !worker.is_finished() {
+        while !instance.is_finished() {
             tokio::select! {
                 _ = term.recv() => ask_to_stop(stop),
                 _ = int.recv() => ask_to_stop(stop),
-                () = tokio::time::sleep(LOOK_EVERY) => show(&bar, board),
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    show(&bar, boards);
+                    if !stop.is_leaving() && state_dir.drain_requested() {
+                        tracing::info!("asked to drain: finishing the epoch and leaving the group");
+                        stop.set_leaving();
+                    }
+                }
             }
         }
     });
@@ -62,13 +69,13 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-fn show(bar: &ProgressBar, board: &Board) {
+fn show(bar: &ProgressBar, boards: &Boards) {
     if bar.is_hidden() {
         return;
     }
-    let state = board.read();
+    let state = boards.read();
     let (mut done, mut end) = (0, 0);
-    for report in state.tasks.values() {
+    for (_, report) in state.tasks.values() {
         done += report.next.0.unsigned_abs();
         end += report.high.unwrap_or(report.next).max(report.next).0.unsigned_abs();
     }

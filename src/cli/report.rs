@@ -7,39 +7,41 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::http::{Health, Readiness, TaskReadiness};
-use crate::runtime::{Board, TaskReport};
+use crate::runtime::{Boards, TaskReport};
 
 /// A loop that has not come round for so long is dead. Longer than any single call on a neighbour may take.
 const BEAT_LIMIT: Duration = Duration::from_secs(90);
 
-/// Answers from the worker's board.
+/// Answers from the boards of the instance's workers.
 pub struct BoardHealth {
-    board: Arc<Board>,
+    boards: Arc<Boards>,
     clock: Arc<dyn Clock>,
 }
 
 impl BoardHealth {
-    pub fn new(board: Arc<Board>, clock: Arc<dyn Clock>) -> BoardHealth {
-        BoardHealth { board, clock }
+    pub fn new(boards: Arc<Boards>, clock: Arc<dyn Clock>) -> BoardHealth {
+        BoardHealth { boards, clock }
     }
 }
 
 impl Health for BoardHealth {
     fn alive(&self) -> bool {
-        self.clock.monotonic().saturating_duration_since(self.board.read().beat) < BEAT_LIMIT
+        let now = self.clock.monotonic();
+        self.boards.read().beats.iter().all(|beat| now.saturating_duration_since(*beat) < BEAT_LIMIT)
     }
 
     fn readiness(&self) -> Readiness {
-        let state = self.board.read();
+        let state = self.boards.read();
         let mut waiting_for: Vec<String> =
             state.waiting_for.iter().map(|(neighbour, what)| format!("{neighbour}: {what}")).collect();
-        if waiting_for.is_empty() && state.tasks.is_empty() {
+        let joined = !state.joined.is_empty() && state.joined.iter().all(|joined| *joined);
+        if waiting_for.is_empty() && !joined {
             waiting_for.push("kafka: no partition is assigned yet".to_owned());
         }
         let tasks = state
             .tasks
             .iter()
-            .map(|(tp, report)| TaskReadiness {
+            .map(|(tp, (_, report))| TaskReadiness {
                 task: tp.clone(),
                 state: report.stage.name().to_owned(),
                 reason: report.stage.reason(),
@@ -49,10 +51,12 @@ impl Health for BoardHealth {
     }
 
     fn status(&self) -> Value {
-        let state = self.board.read();
+        let state = self.boards.read();
         let tasks: Vec<Value> =
-            state.tasks.iter().map(|(tp, report)| task(&tp.to_string(), report)).collect();
+            state.tasks.iter().map(|(tp, (worker, report))| task(&tp.to_string(), *worker, report)).collect();
         json!({
+            "instance": state.instance,
+            "workers": state.joined.len(),
             "ready": state.ready,
             "since": state.since.to_string(),
             "waiting_for": state.waiting_for,
@@ -61,9 +65,10 @@ impl Health for BoardHealth {
     }
 }
 
-fn task(name: &str, report: &TaskReport) -> Value {
+fn task(name: &str, worker: usize, report: &TaskReport) -> Value {
     json!({
         "task": name,
+        "worker": worker,
         "state": report.stage.name(),
         "reason": report.stage.reason(),
         "owner_epoch": report.owner_epoch.0,

@@ -1,6 +1,6 @@
 //! `millstream run`
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::http::{self, HttpServer, Metrics};
 use crate::kafka::KafkaSettings;
 use crate::postgres::{Ddl, Target, ddl_sql};
 use crate::runtime::{
-    Board, Finished, Halt, LinkSettings, Links, RuntimeError, StopFlag, Worker, WorkerOptions, prepare,
+    Boards, Finished, Halt, Instance, InstanceOptions, LinkSettings, RuntimeError, StopFlag,
 };
 use crate::state::StateDir;
 
@@ -22,6 +22,7 @@ use super::file::FileArgument;
 use super::logging::{self, LogFormat};
 use super::progress::watch;
 use super::report::BoardHealth;
+use super::state_dir::StateDirArgument;
 
 /// Windows kept in memory per task beyond what changed; the rest is read back on demand.
 const WINDOW_BYTES: usize = 64 << 20;
@@ -33,9 +34,11 @@ pub struct RunArguments {
     /// Process what the topics hold now, then end
     #[arg(long)]
     until_end: bool,
-    /// Where this instance keeps its identity and its tasks' state; one directory, one instance
-    #[arg(long, value_name = "DIR", default_value = "data/state", env = "MILLSTREAM_STATE_DIR")]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    state: StateDirArgument,
+    /// How many workers share this instance's partitions; one per core, at most one per partition, unless said
+    #[arg(long, value_name = "N", env = "MILLSTREAM_WORKERS")]
+    workers: Option<NonZeroUsize>,
     /// Make no tables: print the SQL that a DBA must run if something is missing
     #[arg(long)]
     no_ddl: bool,
@@ -65,6 +68,10 @@ pub fn run(arguments: &RunArguments) -> Exit {
             tracing::info!("everything that the topics held is processed");
             Exit::Ok
         }
+        Ok(Finished::Left) => {
+            tracing::info!("left the group; the last epoch is complete");
+            Exit::Ok
+        }
         Ok(Finished::Stopped) => {
             tracing::info!("stopped; the last epoch is complete");
             Exit::Ok
@@ -87,7 +94,7 @@ enum Failure {
     Halt(#[from] Halt),
     #[error(transparent)]
     Http(#[from] http::HttpError),
-    #[error("the worker ended by a fault of its own; please report it with the lines above")]
+    #[error("the instance ended by a fault of the program; please report it with the lines above")]
     Panicked,
 }
 
@@ -115,48 +122,57 @@ impl Failure {
 fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure> {
     let fail = |error: RuntimeError| Failure::Halt(Halt::Failed(error));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let state_dir = Arc::new(StateDir::open(&arguments.state_dir).map_err(|e| fail(e.into()))?);
+    let state_dir = Arc::new(StateDir::open(&arguments.state.state_dir).map_err(|e| fail(e.into()))?);
     let kafka = KafkaSettings {
         client: plan.connections.kafka.clone(),
         application: plan.application.to_string(),
         instance: state_dir.instance().to_string(),
         worker: 0,
+        max_record_bytes: plan.largest_record(),
     };
     let postgres =
         Target::from_environment(plan.connections.postgres_url.as_deref()).map_err(|e| fail(e.into()))?;
-    let board = Arc::new(Board::new(clock.monotonic(), clock.now()));
-    let _http = serve(arguments, &board, &clock)?;
+    let boards = Arc::new(Boards::new(kafka.instance.clone(), clock.monotonic(), clock.now()));
+    let _http = serve(arguments, &boards, &clock)?;
     let stop = Arc::new(StopFlag::default());
-    let worker_thread = {
-        let (plan, board, stop, clock) = (plan.clone(), board.clone(), stop.clone(), clock.clone());
-        let settings = LinkSettings {
-            kafka: kafka.clone(),
+    let instance = Instance {
+        plan: plan.clone(),
+        links: LinkSettings {
+            kafka,
             postgres,
             kafka_outputs: plan.has_kafka_outputs(),
             give_up_after: arguments.give_up_after.map(Duration::from_secs),
-        };
-        let options = WorkerOptions { until_end: arguments.until_end, window_bytes: WINDOW_BYTES };
-        let ddl = if arguments.no_ddl { Ddl::CheckOnly } else { Ddl::Apply };
-        thread::Builder::new().name("worker-0".into()).spawn(move || -> Result<Finished, Halt> {
-            let mut links = Links::open(settings, clock, board, stop.clone())?;
-            let prepared = prepare(&mut links, &plan, &kafka, ddl)?;
-            Worker::new(plan, links, prepared, state_dir, (options, stop)).run()
-        })
+        },
+        state_dir: state_dir.clone(),
+        clock,
+        boards: boards.clone(),
+        stop: stop.clone(),
+        options: InstanceOptions {
+            workers: arguments.workers,
+            until_end: arguments.until_end,
+            window_bytes: WINDOW_BYTES,
+            ddl: if arguments.no_ddl { Ddl::CheckOnly } else { Ddl::Apply },
+        },
     };
-    let worker_thread = worker_thread.map_err(|_| Failure::Panicked)?;
-    watch(&worker_thread, &stop, &board);
-    worker_thread.join().map_err(|_| Failure::Panicked)?.map_err(Failure::Halt)
+    let supervisor = thread::Builder::new().name("instance".into()).spawn(move || instance.run());
+    let supervisor = supervisor.map_err(|_| Failure::Panicked)?;
+    watch(&supervisor, &stop, (&boards, &state_dir));
+    let finished = supervisor.join().map_err(|_| Failure::Panicked)?.map_err(Failure::Halt)?;
+    if stop.is_leaving() {
+        state_dir.drained().map_err(|e| fail(e.into()))?;
+    }
+    Ok(finished)
 }
 
 fn serve(
     arguments: &RunArguments,
-    board: &Arc<Board>,
+    boards: &Arc<Boards>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<HttpServer>, Failure> {
     if arguments.http == "off" {
         return Ok(None);
     }
     let metrics = Metrics::install()?;
-    let health = BoardHealth::new(board.clone(), clock.clone());
+    let health = BoardHealth::new(boards.clone(), clock.clone());
     Ok(Some(http::serve(&arguments.http, Arc::new(health), metrics)?))
 }

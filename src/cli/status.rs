@@ -17,7 +17,7 @@ use crate::runtime::RuntimeError;
 
 use super::exit::Exit;
 use super::file::FileArgument;
-use super::healthcheck::{InstanceArgument, Readyz, ask, reasons};
+use super::healthcheck::{InstanceArgument, InstanceStatus, Readyz, ask, ask_status, reasons};
 use super::output::{
     OutputArgument, OutputFormat, answer, answer_json, grid, indented, number, or_dash, text,
 };
@@ -31,8 +31,9 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Per task (an input partition): NEXT is the next offset of which PostgreSQL has the results, GROUP the one of which
-Kafka has the outputs, END the end of the log, LAG = END - NEXT. Reads only, and joins no group.
+Per task (an input partition): P is the next offset of which PostgreSQL has the results, K the one of which Kafka has
+the outputs, R the one of which local state has the windows, END the end of the log, LAG = END - P. R, and what a task
+waits for, are told by the instance at --http, for its own tasks. Reads only, and joins no group.
 
 Exit codes:
   0 all answered    69 a neighbour did not answer; what the others said is printed")]
@@ -76,6 +77,13 @@ struct TaskStatus {
     lag: Option<i64>,
     watermark: Option<String>,
     owner: Option<String>,
+    /// The two halves of `owner`: who has the task, and which of its workers.
+    instance: Option<String>,
+    worker: Option<usize>,
+    /// Of the asked instance's own tasks: the next offset of local state, the stage, and what is waited for.
+    state_offset: Option<i64>,
+    stage: Option<String>,
+    waits_for: Option<String>,
     owner_epoch: Option<i64>,
     epoch: Option<i64>,
     settled: Option<bool>,
@@ -100,23 +108,29 @@ pub fn status(arguments: &StatusArguments) -> Exit {
         Ok(plan) => plan,
         Err(exit) => return exit,
     };
-    let (kafka, postgres, instance) = thread::scope(|scope| {
+    let (kafka, postgres, instance, own) = thread::scope(|scope| {
         let kafka = scope.spawn(|| ask_kafka(&plan));
         let postgres = scope.spawn(|| ask_postgres(&plan));
         let instance = ask(&arguments.instance.http).ok();
-        (kafka.join(), postgres.join(), instance)
+        let own = instance.as_ref().and_then(|_| ask_status(&arguments.instance.http).ok());
+        (kafka.join(), postgres.join(), instance, own)
     });
     let (Ok(kafka), Ok(postgres)) = (kafka, postgres) else {
         return Exit::Internal;
     };
     let exit = worst(kafka.as_ref().err(), postgres.as_ref().err());
+    let (kafka_said, postgres_said) = (neighbour(&kafka), neighbour(&postgres));
+    let mut tasks = tasks(&plan, &kafka.unwrap_or_default(), &postgres.unwrap_or_default());
+    if let Some(own) = &own {
+        add_own(&mut tasks, own);
+    }
     let status = Status {
         application: plan.application.to_string(),
         semantic_hash: format!("{:016x}", plan.hash),
-        kafka: neighbour(&kafka),
-        postgres: neighbour(&postgres),
+        kafka: kafka_said,
+        postgres: postgres_said,
         instance,
-        tasks: tasks(&plan, &kafka.unwrap_or_default(), &postgres.unwrap_or_default()),
+        tasks,
     };
     match arguments.output.output {
         OutputFormat::Json => answer_json(&status, exit),
@@ -143,6 +157,7 @@ fn ask_kafka(plan: &Plan) -> Answer<BTreeMap<TopicPartition, LogPosition>> {
         application: plan.application.to_string(),
         instance: "status".to_owned(),
         worker: 0,
+        max_record_bytes: plan.largest_record(),
     };
     let mut partitions = Vec::new();
     let admin = Admin::open(&settings)?;
@@ -204,6 +219,9 @@ fn tasks(
             task.next = Some(row.next.0);
             task.watermark = row.watermark.map(|w| w.to_string());
             task.owner.clone_from(&row.owner);
+            if let Some((instance, worker)) = row.owner.as_deref().and_then(|owner| of_owner(plan, owner)) {
+                (task.instance, task.worker) = (Some(instance.to_owned()), Some(worker));
+            }
             task.owner_epoch = Some(row.owner_epoch.0);
             task.epoch = Some(row.epoch.0);
             task.settled = Some(row.settled);
@@ -219,6 +237,25 @@ fn tasks(
         }
     }
     tasks.into_values().collect()
+}
+
+/// Instance and worker of `application.instance.worker`, as a progress row names its owner.
+fn of_owner<'o>(plan: &Plan, owner: &'o str) -> Option<(&'o str, usize)> {
+    let (instance, worker) = owner.strip_prefix(&*plan.application)?.strip_prefix('.')?.rsplit_once('.')?;
+    Some((instance, worker.parse().ok()?))
+}
+
+/// An instance knows more of the tasks that it owns, and that only while it does.
+fn add_own(tasks: &mut [TaskStatus], own: &InstanceStatus) {
+    for task in tasks.iter_mut().filter(|task| task.instance.as_ref() == Some(&own.instance)) {
+        let name = task_name(task);
+        if let Some(found) = own.tasks.iter().find(|found| found.task == name) {
+            task.stage = Some(found.state.clone());
+            task.waits_for.clone_from(&found.reason);
+            task.state_offset =
+                ["running", "replaying"].contains(&found.state.as_str()).then_some(found.state_next);
+        }
+    }
 }
 
 fn tables(status: &Status) -> String {
@@ -250,17 +287,37 @@ fn task_name(task: &TaskStatus) -> String {
 }
 
 fn positions(tasks: &[TaskStatus]) -> String {
-    let headers = ["task", "next", "group", "end", "lag", "watermark", "settled", "owner", "updated"];
+    let headers = [
+        "task",
+        "p",
+        "k",
+        "r",
+        "end",
+        "lag",
+        "watermark",
+        "settled",
+        "instance",
+        "worker",
+        "stage",
+        "updated",
+    ];
     let mut table = grid(&headers);
     for task in tasks {
-        let offsets = [task.next, task.group_offset, task.log_end, task.lag].map(|n| number(or_dash(n)));
+        let offsets = [task.next, task.group_offset, task.state_offset, task.log_end, task.lag];
         let settled = or_dash(task.settled.map(|settled| if settled { "yes" } else { "no" }));
+        let stage = task.stage.as_ref().map(|stage| match &task.waits_for {
+            Some(reason) => format!("{stage}: {reason}"),
+            None => stage.clone(),
+        });
         let rest = [
             or_dash(task.watermark.as_deref()),
             settled,
-            or_dash(task.owner.as_deref()),
+            or_dash(task.instance.as_deref()),
+            or_dash(task.worker),
+            or_dash(stage),
             or_dash(task.updated_at.as_deref()),
         ];
+        let offsets = offsets.map(|n| number(or_dash(n)));
         table.add_row([text(task_name(task))].into_iter().chain(offsets).chain(rest.map(text)));
     }
     if tasks.is_empty() { String::new() } else { indented(&table) }

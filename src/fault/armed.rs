@@ -4,10 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Break, Point};
+use super::{Break, Point, Reply};
 
 /// Bytes of a phase file: one line, padded with spaces, replaced by a single write.
 const PHASE_BYTES: usize = 64;
@@ -21,20 +21,33 @@ pub fn arm() {
 pub fn reached(point: Point) {
     let plan = plan();
     let arrival = plan.arrivals[point as usize].fetch_add(1, Ordering::SeqCst) + 1;
-    if let Some(file) = &plan.phase_file {
+    let here = Arrival { point, number: arrival };
+    let pause = plan.dwell.and_then(|(at, pause)| (at == here).then_some(pause));
+    // Why: other workers go on while one stays, and must not cover up where it stands.
+    let covered = plan.dwelling.load(Ordering::SeqCst);
+    if pause.is_some() {
+        plan.dwelling.store(true, Ordering::SeqCst);
+    }
+    if let Some(file) = plan.phase_file.as_ref().filter(|_| !covered) {
         // Order: reported before it dies or dwells, so that whoever watches knows where.
         if let Err(error) = file.write_all_at(phase_line(point, arrival).as_bytes(), 0) {
             stop(&format!("phase file: cannot write: {error}"));
         }
     }
-    if plan.crash == Some(Arrival { point, number: arrival }) {
+    if plan.crash == Some(here) {
         kill_self();
     }
-    if let Some((at, pause)) = plan.dwell
-        && at == (Arrival { point, number: arrival })
-    {
+    if let Some(pause) = pause {
         dwell(pause);
+        plan.dwelling.store(false, Ordering::SeqCst);
     }
+}
+
+/// Whether this reply, which has come, is to be taken for lost.
+pub fn lost(reply: Reply) -> bool {
+    let plan = plan();
+    let counted = plan.lose.filter(|(wanted, _)| *wanted == reply);
+    counted.is_some_and(|(_, every)| (plan.replies.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every))
 }
 
 /// Whether a deliberate fault is switched on.
@@ -54,8 +67,12 @@ struct Plan {
     phase_file: Option<File>,
     crash: Option<Arrival>,
     dwell: Option<(Arrival, Duration)>,
+    lose: Option<(Reply, u64)>,
     fault: Option<Break>,
     arrivals: Vec<AtomicU64>,
+    /// Some thread stays at its point; the phase file tells which.
+    dwelling: AtomicBool,
+    replies: AtomicU64,
 }
 
 impl Plan {
@@ -65,8 +82,11 @@ impl Plan {
             phase_file: asked("MILLSTREAM_PHASE_FILE").map(create_phase_file).transpose()?,
             crash: asked("MILLSTREAM_CRASH").map(|text| parse_crash(&text)).transpose()?,
             dwell: asked("MILLSTREAM_DWELL").map(|text| parse_dwell(&text)).transpose()?,
+            lose: asked("MILLSTREAM_LOSE").map(|text| parse_lose(&text)).transpose()?,
             fault: asked("MILLSTREAM_BREAK").map(|text| parse_break(&text)).transpose()?,
             arrivals: Point::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            dwelling: AtomicBool::new(false),
+            replies: AtomicU64::new(0),
         })
     }
 }
@@ -106,6 +126,14 @@ fn parse_dwell(text: &str) -> Result<(Arrival, Duration), String> {
         number: parse_number(number).ok_or_else(shape)?,
     };
     Ok((at, Duration::from_millis(parse_number(pause).ok_or_else(shape)?)))
+}
+
+fn parse_lose(text: &str) -> Result<(Reply, u64), String> {
+    let names: Vec<_> = Reply::ALL.iter().map(|reply| reply.name()).collect();
+    let shape = || format!("MILLSTREAM_LOSE: '{text}' is not <reply>:<n>; replies: {}", names.join(" "));
+    let (reply, every) = text.split_once(':').ok_or_else(shape)?;
+    let reply = Reply::ALL.iter().copied().find(|known| known.name() == reply).ok_or_else(shape)?;
+    Ok((reply, parse_number(every).ok_or_else(shape)?))
 }
 
 fn parse_break(text: &str) -> Result<Break, String> {
@@ -206,6 +234,8 @@ mod tests {
             ("MILLSTREAM_DWELL", "nowhere:1:5", "bootstrap-row-inserted"),
             ("MILLSTREAM_DWELL", "state-written:1", "<milliseconds>"),
             ("MILLSTREAM_BREAK", "everything", "dead-letters-outside"),
+            ("MILLSTREAM_LOSE", "kafka-commit", "postgres-commit"),
+            ("MILLSTREAM_LOSE", "letters:3", "kafka-commit"),
             ("MILLSTREAM_PHASE_FILE", "/nowhere/at/all", "/nowhere/at/all"),
         ] {
             let stopped = passes_points_with(&[(variable, value)]);

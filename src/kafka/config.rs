@@ -11,6 +11,9 @@ use super::error::KafkaError;
 /// before the partitions of a dead worker move.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a message may hold beside twice its record.
+const MESSAGE_SPARE: usize = 64 << 10;
+
 /// Keys that a guarantee rests on: a user's value is refused.
 const FIXED: [&str; 13] = [
     "group.id",
@@ -49,12 +52,20 @@ pub struct KafkaSettings {
     pub instance: String,
     /// The number of the worker in its instance, from 0.
     pub worker: usize,
+    /// The largest value of an accepted record, in bytes.
+    pub max_record_bytes: usize,
 }
 
 impl KafkaSettings {
     /// The worker's `group.instance.id` and `transactional.id`.
     pub fn identity(&self) -> String {
         format!("{}.{}.{}", self.application, self.instance, self.worker)
+    }
+
+    /// The largest message that may be produced. A record grows by its enrichment or by a dead letter's headers, and is
+    /// measured before it is compressed.
+    pub fn max_message_bytes(&self) -> usize {
+        2 * self.max_record_bytes + MESSAGE_SPARE
     }
 
     /// How long the client waits for any one answer, and may repeat a request by itself.
@@ -67,6 +78,8 @@ impl KafkaSettings {
         self.build(
             &[
                 ("session.timeout.ms", "30000"),
+                // Why: a worker that was frozen learns by its next heartbeat that its partitions are gone.
+                ("heartbeat.interval.ms", "1000"),
                 // Why: its default of a second costs two thirds of the throughput.
                 ("fetch.queue.backoff.ms", "5"),
                 // Why: a question to a broker waits behind a fetch that waits for records.
@@ -83,6 +96,7 @@ impl KafkaSettings {
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
+                // Why: librdkafka 2.12 takes the event of an end for a record and skips the next one after a rebalance.
                 ("enable.partition.eof", "false"),
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
@@ -98,8 +112,7 @@ impl KafkaSettings {
                 ("linger.ms", "5"),
                 ("queue.buffering.max.messages", "1000000"),
                 ("queue.buffering.max.kbytes", "262144"),
-                // Why: a record of 1 MiB grows by its enrichment, and is measured before it is compressed.
-                ("message.max.bytes", "2162688"),
+                ("message.max.bytes", &self.max_message_bytes().to_string()),
                 // Why: output topics exist before anything is produced; the default waits longer than a transaction.
                 ("topic.metadata.propagation.max.ms", "5000"),
             ],
@@ -169,6 +182,7 @@ mod tests {
             application: "clicks".into(),
             instance: "0b9f".into(),
             worker: 2,
+            max_record_bytes: 1 << 20,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_core::model::{EventTime, Offset, Recovery, TopicPartition};
 use rdkafka::client::NativeClient;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
@@ -149,8 +149,14 @@ impl Consumer {
     }
 
     /// Answers `GroupEvent::Revoked`: gives the partitions back.
+    /// Those given back before are passed over.
     pub fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        let list = group::list(partitions.iter())?;
+        let held =
+            |partition: &&TopicPartition| self.assigned.iter().any(|slot| slot.partition == **partition);
+        let list = group::list(partitions.iter().filter(held))?;
+        if list.count() == 0 && !partitions.is_empty() {
+            return Ok(());
+        }
         self.assigned.retain(|slot| !partitions.contains(&slot.partition));
         self.forget_handles();
         self.client()
@@ -186,7 +192,15 @@ impl Consumer {
     /// A fresh snapshot of the membership, for one commit.
     pub fn group_metadata(&self) -> Result<GroupMetadata, KafkaError> {
         // Invariant: a broker accepts offsets of a negative generation from anybody, so none is ever given out.
-        GroupMetadata::of(self.native()).filter(|group| group.generation() >= 0).ok_or(KafkaError::NotAMember)
+        let joined = |group: &GroupMetadata| group.generation() >= 0 && group.has_member_id();
+        GroupMetadata::of(self.native()).filter(joined).ok_or(KafkaError::NotAMember)
+    }
+
+    /// Whether a `FencedInstance` is this client's own doing. Its session ended while the broker was away; until that
+    /// is answered it sends heartbeats without its member's id, and a broker that still knows the member refuses
+    /// them. A client that another process has fenced knows its id.
+    pub fn fenced_itself(&self) -> bool {
+        GroupMetadata::of(self.native()).is_some_and(|group| !group.has_member_id())
     }
 
     /// The group's committed offsets, once no transaction holds them. `Unstable`: ask again later.
@@ -198,6 +212,24 @@ impl Consumer {
         group::stable_offsets(self.client(), partitions, timeout)
     }
 
+    /// Writes the group's offsets for tools that show lag. They are no witness: nobody reads them back, so no answer is
+    /// waited for.
+    pub fn mirror_offsets(&self, offsets: &[(TopicPartition, Offset)]) {
+        let mut list = TopicPartitionList::new();
+        let written = offsets
+            .iter()
+            .try_for_each(|(partition, offset)| {
+                group::add(&mut list, partition, ListOffset::Offset(offset.0))
+            })
+            .and_then(|()| {
+                let committed = self.client().commit(&list, CommitMode::Async);
+                committed.map_err(|error| KafkaError::of_client("mirror offsets", error))
+            });
+        if let Err(error) = written {
+            tracing::debug!(%error, "offsets not mirrored to the group");
+        }
+    }
+
     /// The first offset of a log and its last stable offset: the end of what a read-committed consumer can read at
     /// present.
     pub fn log_range(
@@ -206,6 +238,15 @@ impl Consumer {
         timeout: Duration,
     ) -> Result<(Offset, Offset), KafkaError> {
         group::log_range(self.client(), partition, timeout)
+    }
+
+    /// Of the partitions taken: everything below was given out since the last seek. Control records, which nobody gets,
+    /// count once a batch has passed them.
+    pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let Ok(list) = self.client().position() else { return Vec::new() };
+        let known =
+            ffi::entries(&list).into_iter().filter(|entry| entry.error.is_none() && entry.offset >= 0);
+        known.map(|entry| (TopicPartition::new(entry.topic, entry.partition), Offset(entry.offset))).collect()
     }
 
     /// The end of a log as the last fetch told it; `None` before the first. Asks nobody.

@@ -19,6 +19,7 @@ use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+const NO_ERROR: Response = Response::RD_KAFKA_RESP_ERR_NO_ERROR;
 /// Records of one call into `rd_kafka_produce_batch`: 72 KiB of pointers.
 const PRODUCE_CHUNK: usize = 1_024;
 /// Bytes kept of an error text of librdkafka.
@@ -103,15 +104,10 @@ impl Wakeup {
     /// # Safety
     /// The queue must be alive, and must be gone or disarmed before this is dropped.
     unsafe fn watch(&self, queue: NonNull<rd::rd_kafka_queue_t>) {
-        let one = 1u64.to_ne_bytes();
+        let (fd, one) = (self.0.as_raw_fd(), 1u64.to_ne_bytes());
         // Safety: the payload is copied; the rest is the caller's promise.
         unsafe {
-            rd::rd_kafka_queue_io_event_enable(
-                queue.as_ptr(),
-                self.0.as_raw_fd(),
-                one.as_ptr().cast(),
-                one.len(),
-            );
+            rd::rd_kafka_queue_io_event_enable(queue.as_ptr(), fd, one.as_ptr().cast(), one.len());
         }
     }
 }
@@ -208,7 +204,7 @@ impl<'b> RawMessage<'b> {
 
     pub fn error(self) -> Option<(Code, String)> {
         let code = self.fields().err;
-        if code == Response::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if code == NO_ERROR {
             return None;
         }
         // Safety: the message is alive; the text is copied.
@@ -257,14 +253,14 @@ impl<'b> RawMessage<'b> {
         let mut found = Vec::new();
         // Safety: headers belong to the message, as do the names and values they point to; names are terminated.
         unsafe {
-            if rd::rd_kafka_message_headers(self.0, &mut headers) != Response::RD_KAFKA_RESP_ERR_NO_ERROR {
+            if rd::rd_kafka_message_headers(self.0, &mut headers) != NO_ERROR {
                 return found;
             }
-            let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
-            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut length)
-                == Response::RD_KAFKA_RESP_ERR_NO_ERROR
+            let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
+            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut len)
+                == NO_ERROR
             {
-                found.push((CStr::from_ptr(name).to_string_lossy(), bytes(value.cast(), length)));
+                found.push((CStr::from_ptr(name).to_string_lossy(), bytes(value.cast(), len)));
             }
         }
         found
@@ -324,6 +320,12 @@ impl GroupMetadata {
         // Safety: the snapshot is alive.
         unsafe { rd::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()) }
     }
+
+    /// Whether the client knows itself by an id: it forgets that when its session ends, and the generation only later.
+    pub(super) fn has_member_id(&self) -> bool {
+        // Safety: the snapshot is alive, and its text terminated.
+        unsafe { *rd::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr()) != 0 }
+    }
 }
 
 impl Drop for GroupMetadata {
@@ -358,7 +360,7 @@ pub(super) fn commit_transaction(client: &NativeClient, timeout: Duration) -> Re
 /// Sends what is queued; true if nothing is left in flight within `timeout`.
 pub(super) fn flush(client: &NativeClient, timeout: Duration) -> bool {
     // Safety: the client is alive.
-    unsafe { rd::rd_kafka_flush(client.ptr(), millis(timeout)) == Response::RD_KAFKA_RESP_ERR_NO_ERROR }
+    unsafe { rd::rd_kafka_flush(client.ptr(), millis(timeout)) == NO_ERROR }
 }
 
 /// An output topic as a producer knows it. Invariant: dropped before its producer.
@@ -393,7 +395,7 @@ impl TopicHandle {
                 )
             };
             if taken as usize != part.len() {
-                let refused = batch.iter().position(|m| m.err != Response::RD_KAFKA_RESP_ERR_NO_ERROR);
+                let refused = batch.iter().position(|m| m.err != NO_ERROR);
                 let at = refused.unwrap_or(0);
                 return Err((chunk * PRODUCE_CHUNK + at, batch[at].err.into()));
             }
@@ -417,7 +419,7 @@ fn unsent(key: Option<&[u8]>, value: &[u8]) -> rd::rd_kafka_message_t {
     let (key, key_len) = raw(key);
     let (payload, len) = raw(Some(value));
     rd::rd_kafka_message_t {
-        err: Response::RD_KAFKA_RESP_ERR_NO_ERROR,
+        err: NO_ERROR,
         rkt: ptr::null_mut(),
         partition: 0,
         payload,
@@ -465,12 +467,13 @@ unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), F
     if event.is_null() {
         return Err(refused(Code::OperationTimedOut, String::new()));
     }
+    let check = |code: Response, detail| match Code::from(code) {
+        Code::NoError => Ok(()),
+        code => Err(refused(code, text(detail))),
+    };
     // Safety: results, descriptions and ids are owned by the event.
     unsafe {
-        let code: Code = rd::rd_kafka_event_error(event).into();
-        if code != Code::NoError {
-            return Err(refused(code, text(rd::rd_kafka_event_error_string(event))));
-        }
+        check(rd::rd_kafka_event_error(event), rd::rd_kafka_event_error_string(event))?;
         let mut count = 0;
         let result = rd::rd_kafka_event_DescribeTopics_result(event);
         let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count);
@@ -478,10 +481,7 @@ unsafe fn described(event: *mut rd::rd_kafka_event_t) -> Result<(String, i32), F
             return Err(refused(Code::Fail, format!("{count} topics described instead of one")));
         }
         let error = rd::rd_kafka_TopicDescription_error(*topics);
-        let code: Code = rd::rd_kafka_error_code(error).into();
-        if code != Code::NoError {
-            return Err(refused(code, text(rd::rd_kafka_error_string(error))));
-        }
+        check(rd::rd_kafka_error_code(error), rd::rd_kafka_error_string(error))?;
         let id = text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(*topics)));
         let mut count = 0;
         rd::rd_kafka_TopicDescription_partitions(*topics, &mut count);

@@ -14,6 +14,8 @@ mod batch;
 mod config;
 mod consumer;
 mod context;
+#[cfg(feature = "fault")]
+pub mod deliberate;
 mod error;
 mod ffi;
 mod group;
@@ -28,4 +30,4 @@ pub use error::KafkaError;
 pub use ffi::GroupMetadata;
 pub use group::GroupOffset;
 pub use millstream_core::codec::partition_for;
-pub use producer::{CommittedOffset, Message, OutputTopic, Producer};
+pub use producer::{COMMIT, CommittedOffset, Message, OutputTopic, Producer};

@@ -23,6 +23,8 @@ use super::error::{KafkaError, Undelivered};
 use super::ffi::{self, GroupMetadata, TopicHandle};
 use super::group;
 
+/// What `commit` is called in its errors.
+pub const COMMIT: &str = "commit the transaction";
 /// How long one look at the records in flight takes.
 const FLUSH_SLICE: Duration = Duration::from_millis(5);
 /// How long a full queue is left to empty before the next try.
@@ -209,7 +211,7 @@ impl Producer {
     /// Ends the transaction, after `drain`. Any error leaves it unknown whether it did.
     pub fn commit(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.timed(|| ffi::commit_transaction(self.native(), timeout))
-            .map_err(|failure| KafkaError::of_failure("commit the transaction", failure))
+            .map_err(|failure| KafkaError::of_failure(COMMIT, failure))
     }
 
     /// Whether a request of this transaction may still be on its way although its call returned Ok: a call outlasted

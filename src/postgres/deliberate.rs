@@ -10,6 +10,10 @@ use super::session::bounded;
 pub struct Deliberate {
     /// False: neither owner epoch nor offset is compared.
     pub compare: bool,
+    /// False: the owner epoch is not compared.
+    pub compare_owner: bool,
+    /// False: the offset is not compared.
+    pub compare_next: bool,
     /// False: result rows are committed apart from the offsets, after them.
     pub one_transaction: bool,
     /// False: dead letters are committed apart, after everything else.
@@ -18,15 +22,30 @@ pub struct Deliberate {
 
 impl Default for Deliberate {
     fn default() -> Deliberate {
-        Deliberate { compare: true, one_transaction: true, dead_letters_inside: true }
+        Deliberate {
+            compare: true,
+            compare_owner: true,
+            compare_next: true,
+            one_transaction: true,
+            dead_letters_inside: true,
+        }
     }
 }
 
 pub(super) fn progress_sql(sql: &str, deliberate: &Deliberate) -> String {
-    match deliberate.compare {
-        true => sql.to_owned(),
-        false => sql.replace("AND p.owner_epoch = u.owner_epoch AND p.next = u.prev", ""),
+    const OWNER: &str = "AND p.owner_epoch = u.owner_epoch";
+    const NEXT: &str = "AND p.next = u.prev";
+    let mut sql = sql.to_owned();
+    for (kept, compare) in [
+        (deliberate.compare && deliberate.compare_owner, OWNER),
+        (deliberate.compare && deliberate.compare_next, NEXT),
+    ] {
+        assert!(sql.contains(compare), "{compare} is not in the statement");
+        if !kept {
+            sql = sql.replace(compare, "");
+        }
     }
+    sql
 }
 
 pub(super) async fn after_progress(

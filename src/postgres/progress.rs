@@ -129,6 +129,19 @@ impl Session {
         self.note(result)?.iter().map(progress_row).collect()
     }
 
+    /// The plan hash of progress that another meaning of this application's pipeline made, if there is any.
+    pub async fn other_plan(
+        &mut self,
+        application: &str,
+        plan_hash: u64,
+    ) -> Result<Option<u64>, PostgresError> {
+        let sql =
+            "SELECT plan_hash FROM millstream.progress WHERE application = $1 AND plan_hash <> $2 LIMIT 1";
+        let plan_hash = plan_hash.cast_signed();
+        let row = bounded(CONTEXT, self.client.query_opt(sql, &[&application, &plan_hash])).await;
+        Ok(self.note(row)?.map(|row| row.get::<_, i64>(0).cast_unsigned()))
+    }
+
     /// Records where a partition that was never seen begins. Does nothing if it has a row.
     pub async fn insert_bootstrap(
         &mut self,
@@ -179,7 +192,7 @@ impl Session {
     ) -> Result<Option<ProgressRow>, PostgresError> {
         let sql =
             "UPDATE millstream.progress SET owner_epoch = owner_epoch + 1, owner = $4, backend_pid = $5,
-                backend_start = $6, updated_at = now()
+                backend_start = $6, caught_up_since = NULL, updated_at = now()
              WHERE application = $1 AND topic = $2 AND partition = $3 RETURNING *";
         let Backend { pid, start } = self.backend;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
@@ -246,14 +259,15 @@ impl Session {
     }
 
     /// Says that partitions without new records stand at the log's end, so that finality may leave them out once
-    /// they stay quiet. Needed where no epoch says it: an empty partition, or one found caught up later.
+    /// they stay quiet. Needed where no epoch says it: an empty partition, or one found caught up later. To be said
+    /// again and again: finality believes it for half a minute.
     pub async fn mark_caught_up(
         &mut self,
         application: &str,
         tasks: &[Owned],
     ) -> Result<Vec<TopicPartition>, PostgresError> {
         self.matching(
-            "UPDATE millstream.progress p SET caught_up_since = coalesce(p.caught_up_since, now())
+            "UPDATE millstream.progress p SET caught_up_since = coalesce(p.caught_up_since, now()), updated_at = now()
              FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) k (topic, partition, owner_epoch, next)
              WHERE p.application = $1 AND p.topic = k.topic AND p.partition = k.partition
                 AND p.owner_epoch = k.owner_epoch AND p.next = k.next

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
-use millstream_core::model::{OwnerEpoch, TopicPartition};
+use millstream_core::model::{EventTime, OwnerEpoch, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Statement};
 
@@ -33,6 +33,9 @@ const SETTINGS: &str = "set_config('idle_in_transaction_session_timeout', '5s', 
 pub(super) const SEARCH_PATH: &str = r#"set_config('search_path', case current_user when 'millstream'
     then regexp_replace(current_setting('search_path'), '"\$user"(, *)?', '') else current_setting('search_path') end, false)"#;
 
+/// What the server shows of a session's name: more bytes it would cut, with a notice at each login.
+const NAME_BYTES: usize = 63;
+
 const IDENTITY: &str = "select pid, backend_start, current_setting('server_encoding') encoding,
     current_setting('synchronous_commit') synchronous_commit
     from pg_stat_activity where pid = pg_backend_pid()";
@@ -43,6 +46,8 @@ pub struct Session {
     pub(super) backend: Backend,
     /// Tasks in whose progress rows this backend stands recorded.
     pub(super) recorded: HashSet<(TopicPartition, OwnerEpoch)>,
+    /// Per aggregate with sketches, from which window on they were kept when old ones were last looked for.
+    pub(super) swept: HashMap<String, EventTime>,
     driver: JoinHandle<()>,
     statements: HashMap<String, Statement>,
     broken: bool,
@@ -64,7 +69,7 @@ impl Session {
     async fn login(target: &Target, application_name: &str) -> Result<Session, PostgresError> {
         let name = target.to_string();
         let mut config = target.config.clone();
-        config.application_name(application_name);
+        config.application_name(&application_name[..application_name.floor_char_boundary(NAME_BYTES)]);
         let connector = tls::connector(&target.verify)?;
         let (client, connection) =
             config.connect(connector).await.map_err(|error| PostgresError::connect(&name, &error))?;
@@ -90,6 +95,7 @@ impl Session {
             backend,
             recorded: HashSet::new(),
             driver,
+            swept: HashMap::new(),
             statements: HashMap::new(),
             broken: false,
         })

@@ -1,4 +1,4 @@
-//! What the worker says about itself, for the page, metrics and a person.
+//! What a worker says about itself, for the page, metrics and a person.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,19 +7,29 @@ use std::time::Instant;
 use millstream_core::commit::Refusal;
 use millstream_core::model::{EventTime, Offset, OwnerEpoch, TopicPartition};
 
-/// The worker writes, everybody else reads; nobody waits for long.
+/// The worker, its taker and the supervisor write, everybody else reads; nobody waits for long.
 #[derive(Debug)]
 pub struct Board {
     state: Mutex<BoardState>,
 }
 
-/// A moment of the worker.
+/// Who waits for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waiter {
+    Worker,
+    Taker,
+    Supervisor,
+}
+
+/// A moment of a worker.
 #[derive(Clone, Debug)]
 pub struct BoardState {
     /// When the loop last came round.
     pub beat: Instant,
-    /// Neighbours that do not answer: name, what they said.
-    pub waiting_for: BTreeMap<&'static str, String>,
+    /// Neighbours that do not answer: who asks, the neighbour's name, what it said.
+    pub waiting_for: BTreeMap<(Waiter, &'static str), String>,
+    /// The group has told what is this worker's, be it nothing.
+    pub joined: bool,
     pub ready: bool,
     /// Since when `ready` has been what it is.
     pub since: EventTime,
@@ -36,6 +46,10 @@ pub struct TaskReport {
     pub outputs: Offset,
     /// R
     pub state: Offset,
+    /// Everything below was read.
+    pub read_to: Offset,
+    /// What was read is not committed yet.
+    pub pending: bool,
     /// The end of the log, where it is known.
     pub high: Option<Offset>,
     pub owner_epoch: OwnerEpoch,
@@ -55,8 +69,14 @@ pub enum Stage {
 
 impl Board {
     pub fn new(beat: Instant, since: EventTime) -> Board {
-        let state =
-            BoardState { beat, waiting_for: BTreeMap::new(), ready: false, since, tasks: BTreeMap::new() };
+        let state = BoardState {
+            beat,
+            waiting_for: BTreeMap::new(),
+            joined: false,
+            ready: false,
+            since,
+            tasks: BTreeMap::new(),
+        };
         Board { state: Mutex::new(state) }
     }
 
@@ -94,6 +114,8 @@ impl TaskReport {
             next: Offset(0),
             outputs: Offset(0),
             state: Offset(0),
+            read_to: Offset(0),
+            pending: false,
             high: None,
             owner_epoch: OwnerEpoch(0),
             watermark: None,
@@ -103,9 +125,7 @@ impl TaskReport {
 
 impl BoardState {
     fn is_ready(&self) -> bool {
-        self.waiting_for.is_empty()
-            && !self.tasks.is_empty()
-            && self.tasks.values().all(|t| t.stage == Stage::Running)
+        self.joined && self.waiting_for.is_empty() && self.tasks.values().all(|t| t.stage == Stage::Running)
     }
 }
 

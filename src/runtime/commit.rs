@@ -1,16 +1,16 @@
 //! The worker's epochs: sealed, carried into every participant, and sorted out when something goes wrong.
 
 use millstream_core::commit::{Refusal, RefusalCode};
-use millstream_core::model::EventTime;
+use millstream_core::model::{EventTime, Recovery};
 
 use crate::fault::{Break, Point, broken, reached};
-use crate::kafka::GroupEvent;
+use crate::kafka::{COMMIT, GroupEvent, KafkaError};
 
-use super::Halt;
 use super::epoch::{EpochContext, Remaining, Share, Trouble};
 use super::recovery::recover;
-use super::slot::Slot;
+use super::slot::{FIRST_RETRY, Slot};
 use super::worker::Worker;
+use super::{Halt, RuntimeError};
 
 impl Worker {
     /// Commits everything that live tasks have gathered, as one epoch.
@@ -25,12 +25,13 @@ impl Worker {
             };
             let high = self.links.consumer.known_end(tp);
             running.high = high.unwrap_or(running.high).max(running.task.next());
+            let caught_up = running.has_read_to(running.high);
             shares.push(Share {
                 tp: tp.clone(),
                 owner_epoch: running.task.owner_epoch(),
                 epoch: running.epoch.next(),
                 sealed: running.task.seal(),
-                caught_up: running.task.next() >= running.high,
+                caught_up,
                 remaining: Remaining::Everything,
             });
         }
@@ -66,6 +67,7 @@ impl Worker {
             }
             match self.attempt(&now, (remaining, commit_time)) {
                 Ok(()) => {
+                    self.links.attempt_ended();
                     now.into_iter().for_each(|share| self.share_done(share));
                     self.recycle_doubtful_producer()?;
                     continue;
@@ -81,11 +83,18 @@ impl Worker {
                     tracing::warn!(%error, "an output was refused; committing the tasks one by one");
                     one_by_one = true;
                 }
+                Err(Attempted::Trouble(Trouble::Indefinite(error))) if retried_blindly(&error) => {
+                    self.links.discard_producer();
+                    now.iter_mut().for_each(|share| share.remaining = Remaining::Outputs);
+                    open.append(&mut now);
+                    continue;
+                }
                 Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
             }
             open.append(&mut now);
             open = self.sort_out(open)?;
         }
+        self.links.attempt_ended();
         Ok(())
     }
 
@@ -112,13 +121,19 @@ impl Worker {
                     shares.retain(|share| !partitions.contains(&share.tp));
                     self.revoked(&partitions, true)?;
                 }
+                GroupEvent::Failed(error) if error.recovery() == Recovery::Fenced => {
+                    self.links.discard_producer();
+                    self.fenced(error)?;
+                    return Ok(Vec::new());
+                }
+                GroupEvent::Failed(error) => return Err(RuntimeError::from(error).into()),
                 other => self.links.events.push_back(other),
             }
         }
         let recovered = recover(&mut self.links, shares)?;
         recovered.done.into_iter().for_each(|share| self.share_done(share));
         for share in recovered.fenced {
-            self.drop_task(&share.tp, "fenced: another owner took the task".into());
+            self.fence_task(&share.tp);
         }
         for (share, refusal) in recovered.refused {
             self.stop_task(&share.tp, refusal);
@@ -133,6 +148,7 @@ impl Worker {
         reached(Point::StateWritten);
         if let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) {
             running.epoch = share.epoch;
+            running.pause = FIRST_RETRY;
             let records = share.sealed.to.0 - share.sealed.from.0;
             metrics::counter!("millstream_offsets_total").increment(records.unsigned_abs());
         }
@@ -147,7 +163,7 @@ impl Worker {
     }
 
     /// A delayed copy of a request that succeeded must not meet the next transaction.
-    fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
+    pub(super) fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
         if self.links.producer_in_doubt() {
             tracing::warn!("a broker went down or was slow during a commit; making a new producer");
             self.links.discard_producer();
@@ -155,6 +171,12 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// A deliberate fault of the tests: the outputs again, without asking what came of the commit.
+fn retried_blindly(error: &RuntimeError) -> bool {
+    broken(Break::KafkaCommitRetried)
+        && matches!(error, RuntimeError::Kafka(KafkaError::TimedOut { operation: COMMIT }))
 }
 
 /// How an attempt ended that did not succeed.

@@ -6,13 +6,14 @@
 use millstream_core::codec::decode_group_key;
 use millstream_core::commit::CommitPermit;
 use millstream_core::engine::{SealedEpoch, merge_deltas};
-use millstream_core::model::{Epoch, EventTime, OwnerEpoch, RollingHash, TopicPartition};
+use millstream_core::model::{Epoch, EventTime, OwnerEpoch, Recovery, RollingHash, TopicPartition};
 use millstream_core::pipeline::{AggregateId, Plan};
 
 use std::time::Duration;
 
-use crate::fault::{Point, reached};
-use crate::kafka::CommittedOffset;
+use crate::clock::Stopwatch;
+use crate::fault::{Break, Point, Reply, broken, lost, reached};
+use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
     AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step,
     TaskCommit,
@@ -24,8 +25,10 @@ use super::{Prepared, RuntimeError};
 
 /// How long one step of a Kafka transaction may take; below the transaction's own time-out.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(9);
-/// The same transaction again after a conflict, so often.
-const CONFLICT_RETRIES: usize = 20;
+/// The same PostgreSQL transaction again after a conflict, for so long.
+///
+/// Why: the Kafka transaction is open meanwhile and ends by itself at 10 s; one more wait for a lock (5 s) still fits.
+const CONFLICT_SPAN: Duration = Duration::from_secs(4);
 
 /// One task's part of an epoch, kept until every participant has it.
 pub struct Share {
@@ -81,17 +84,23 @@ impl EpochContext<'_> {
             dead_letters: &dead_letters,
             dead_letter_table: self.plan.dead_letter_table.as_deref(),
             #[cfg(feature = "fault")]
-            deliberate: deliberate(),
+            deliberate: deliberate(false),
         };
-        let mut conflicts = 0;
-        let permit = loop {
+        let begun = Stopwatch::start();
+        let outcome = loop {
             match runtime.block_on(session.commit_epoch(&commit, &mut |step| reached(point(step)))) {
-                Ok(outcome) => break permit(&outcome, shares.len()),
-                Err(error) if error.is_conflict() && conflicts < CONFLICT_RETRIES => conflicts += 1,
-                Err(error) => return Err(Trouble::of(error.into())),
+                Ok(CommitOutcome::Committed) if lost(Reply::PostgresCommit) => {
+                    let cause = "it was lost on purpose".to_owned();
+                    break Err(PostgresError::CommitUnknown { cause });
+                }
+                Err(error) if error.is_conflict() && begun.elapsed() < CONFLICT_SPAN => {}
+                ended => break ended,
             }
         };
-        let Some(permit) = permit else {
+        #[cfg(feature = "fault")]
+        let outcome = again_if_broken((session, runtime), commit, outcome);
+        let outcome = outcome.map_err(|error| Trouble::of(error.into()))?;
+        let Some(permit) = permit(&outcome, shares.len()) else {
             return Err(Trouble::Indefinite(fenced(shares)));
         };
         match producer {
@@ -127,7 +136,10 @@ impl EpochContext<'_> {
         consumer: &crate::kafka::Consumer,
         shares: &[&Share],
     ) -> Result<(), RuntimeError> {
-        producer.begin()?;
+        match producer.begin() {
+            Err(_) if broken(Break::ProducerKept) => {}
+            begun => begun?,
+        }
         reached(Point::KafkaBegun);
         for share in shares {
             produce(producer, self.plan, &self.prepared.outputs, (&share.tp, &share.sealed.outputs))?;
@@ -152,15 +164,9 @@ impl EpochContext<'_> {
 
 impl Trouble {
     fn of(error: RuntimeError) -> Trouble {
-        use crate::kafka::KafkaError;
-        match &error {
-            RuntimeError::Kafka(
-                KafkaError::Refused { .. }
-                | KafkaError::UnknownTopic { .. }
-                | KafkaError::Unauthorised { .. },
-            )
-            | RuntimeError::Postgres(PostgresError::Refused { .. }) => Trouble::Refused(error),
-            _ => Trouble::Indefinite(error),
+        match error.recovery() {
+            Recovery::Corrupt | Recovery::Invalid => Trouble::Refused(error),
+            Recovery::Retry | Recovery::RestartTask | Recovery::Fenced => Trouble::Indefinite(error),
         }
     }
 }
@@ -185,6 +191,9 @@ fn commit_kafka(
 ) -> Result<(), Trouble> {
     reached(before);
     producer.commit(COMMIT_TIMEOUT).map_err(|e| Trouble::Indefinite(e.into()))?;
+    if lost(Reply::KafkaCommit) {
+        return Err(Trouble::Indefinite(KafkaError::TimedOut { operation: COMMIT }.into()));
+    }
     reached(after);
     Ok(())
 }
@@ -234,6 +243,7 @@ fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'
                 row_key: row_key(row.window.start, &row.key),
                 key: decode_group_key(&row.key).map_err(corrupt)?,
                 accumulators: row.accumulators,
+                sketches: row.sketches,
             });
         }
         results.push(AggregateDelta { aggregate: &plan.aggregates[id], rows: deltas });
@@ -275,12 +285,35 @@ fn point(step: Step) -> Point {
 }
 
 #[cfg(feature = "fault")]
-fn deliberate() -> crate::postgres::Deliberate {
-    use crate::fault::{Break, broken};
+fn deliberate(again: bool) -> crate::postgres::Deliberate {
     crate::postgres::Deliberate {
         compare: !broken(Break::NoProgressCompare),
+        compare_owner: !broken(Break::NoOwnerEpoch),
+        compare_next: !again,
         one_transaction: !broken(Break::TwoTransactions),
         dead_letters_inside: !broken(Break::DeadLettersOutside),
+    }
+}
+
+/// What a careless program would do about a lost reply, or about a task that was fenced among others.
+#[cfg(feature = "fault")]
+fn again_if_broken(
+    (session, runtime): (&mut crate::postgres::Session, &tokio::runtime::Runtime),
+    commit: EpochCommit<'_>,
+    outcome: Result<CommitOutcome, PostgresError>,
+) -> Result<CommitOutcome, PostgresError> {
+    match outcome {
+        Err(PostgresError::CommitUnknown { .. }) if broken(Break::LostReplyIsFailure) => {
+            let again = EpochCommit { deliberate: deliberate(true), ..commit };
+            runtime.block_on(session.commit_epoch(&again, &mut |_| {}))
+        }
+        Ok(CommitOutcome::Fenced { matched }) if broken(Break::FencedTaskCommitted) => {
+            let mine = |task: &&TaskCommit| matched.contains(&task.tp);
+            let tasks: Vec<TaskCommit> = commit.tasks.iter().filter(mine).cloned().collect();
+            let again = EpochCommit { tasks: &tasks, ..commit };
+            runtime.block_on(session.commit_epoch(&again, &mut |_| {}))
+        }
+        outcome => outcome,
     }
 }
 

@@ -21,9 +21,11 @@ pub enum RuntimeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("no thread could be started: {0}")]
+    NoThread(String),
 }
 
-/// Why a worker stopped before its work was done.
+/// Why a worker, or a whole instance, stopped before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// A signal came during an outage; what was under way is safe to abandon.
@@ -34,8 +36,10 @@ pub enum Halt {
     /// Another process is this member of the group.
     #[error("{0}")]
     Duplicate(KafkaError),
-    #[error("every task has stopped: {0}")]
+    #[error("a task has stopped, so the end was not reached everywhere: {0}")]
     AllStopped(Refusal),
+    #[error("worker {worker} ended by a fault of the program; please report it with the lines above")]
+    Panicked { worker: usize },
     #[error(transparent)]
     Failed(#[from] RuntimeError),
 }
@@ -47,6 +51,7 @@ impl RuntimeError {
             RuntimeError::Postgres(error) => error.recovery(),
             RuntimeError::State(error) => error.recovery(),
             RuntimeError::Store(StoreError::Io(_)) => Recovery::Retry,
+            RuntimeError::NoThread(_) => Recovery::RestartTask,
             RuntimeError::Store(StoreError::Corrupt(_)) | RuntimeError::Refused(_) => Recovery::Corrupt,
         }
     }
@@ -58,6 +63,7 @@ impl RuntimeError {
             RuntimeError::Postgres(_) => "postgres",
             RuntimeError::State(_) | RuntimeError::Store(_) => "local state",
             RuntimeError::Refused(_) => "operator",
+            RuntimeError::NoThread(_) => "operating system",
         }
     }
 }

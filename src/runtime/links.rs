@@ -1,4 +1,4 @@
-//! A worker's connections, and waiting for a neighbour that does not answer.
+//! The connections of one thread, and waiting for a neighbour that does not answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::kafka::{Consumer, GroupEvent, GroupOffset, KafkaError, KafkaSettings, Producer};
 use crate::postgres::{ProgressRow, Session, Target};
 
-use super::{Board, Halt, RuntimeError, StopFlag};
+use super::board::{Board, Waiter};
+use super::{Halt, RuntimeError, StopFlag};
 
 /// How long one question to the broker may take.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ pub struct LinkSettings {
     pub give_up_after: Option<Duration>,
 }
 
-/// The worker's own consumer, producer and session; nobody else uses them.
+/// A consumer, a producer and a session of one thread; nobody else uses them.
 pub struct Links {
     pub consumer: Consumer,
     pub runtime: tokio::runtime::Runtime,
@@ -38,10 +39,13 @@ pub struct Links {
     pub board: Arc<Board>,
     /// Group events that came while the worker waited for a neighbour.
     pub events: VecDeque<GroupEvent>,
+    waiter: Waiter,
     settings: LinkSettings,
     stop: Arc<StopFlag>,
     producer: Option<Producer>,
     session: Option<Session>,
+    /// What the epoch under way still waits for; its pauses grow from attempt to attempt.
+    unfinished: Option<Outage>,
 }
 
 /// One wait for one neighbour: growing pauses, a bound, and a line on the board.
@@ -54,6 +58,7 @@ struct Outage {
 impl Links {
     pub fn open(
         settings: LinkSettings,
+        waiter: Waiter,
         clock: Arc<dyn Clock>,
         board: Arc<Board>,
         stop: Arc<StopFlag>,
@@ -69,11 +74,20 @@ impl Links {
             clock,
             board,
             events: VecDeque::new(),
+            waiter,
             settings,
             stop,
             producer: None,
             session: None,
+            unfinished: None,
         })
+    }
+
+    /// A new consumer in place of one that its group has fenced for good; nothing of the old one's is assigned.
+    pub fn reopen_consumer(&mut self) -> Result<(), RuntimeError> {
+        self.consumer = Consumer::open(&self.settings.kafka)?;
+        self.events.clear();
+        Ok(())
     }
 
     /// The producer, initialised; made first if there is none.
@@ -163,6 +177,11 @@ impl Links {
         self.settings.kafka_outputs
     }
 
+    /// With which another thread opens its own.
+    pub fn settings(&self) -> &LinkSettings {
+        &self.settings
+    }
+
     /// Parts for an attempt that uses producer, consumer and session side by side. Both exist by now.
     pub fn parts(&mut self) -> Result<Parts<'_>, Halt> {
         self.session()?;
@@ -209,27 +228,47 @@ impl Links {
         }
     }
 
-    /// After an attempt that cannot be repeated as it is: waits a bit if it was an outage, so that the caller can look
-    /// at everything anew.
+    /// After an attempt that cannot be repeated as it is: waits a bit, longer from one to the next, so that the caller
+    /// can look at everything anew. It stays an outage until `attempt_ended`.
     pub fn retry_once_after(&mut self, error: &RuntimeError) -> Result<(), Halt> {
         tracing::warn!(%error, "{} did not do its part; looking at everything anew", error.neighbour());
-        let mut outage = Outage::begin(error.neighbour(), self.clock.monotonic());
-        self.wait_out(&mut outage, error)?;
-        self.recovered(&outage);
-        Ok(())
+        let neighbour = error.neighbour();
+        if self.unfinished.as_ref().is_none_or(|outage| outage.neighbour != neighbour) {
+            self.attempt_ended();
+        }
+        let now = self.clock.monotonic();
+        let mut outage = self.unfinished.take().unwrap_or_else(|| Outage::begin(neighbour, now));
+        let waited = self.wait_out(&mut outage, error);
+        self.unfinished = Some(outage);
+        waited
+    }
+
+    /// An attempt succeeded, or nothing is left to attempt: what was waited for is back.
+    pub fn attempt_ended(&mut self) {
+        if let Some(outage) = self.unfinished.take() {
+            self.recovered(&outage);
+        }
     }
 
     /// Sleeps for a bit, and serves the group meanwhile.
     pub fn pause(&mut self, pause: Duration) -> Result<(), Halt> {
         let until = self.clock.monotonic() + pause;
         loop {
-            let beat = self.clock.monotonic();
-            self.board.update(self.clock.now(), |b| b.beat = beat);
+            self.beat();
             match self.consumer.poll_group() {
-                Ok(Some(GroupEvent::Failed(error))) if error.recovery() == Recovery::Fenced => {
+                Ok(Some(GroupEvent::Failed(error)))
+                    if error.recovery() == Recovery::Fenced && !self.consumer.fenced_itself() =>
+                {
                     return Err(Halt::Duplicate(error));
                 }
-                Ok(Some(event)) => self.events.push_back(event),
+                Ok(Some(event)) => {
+                    if let GroupEvent::Revoked { partitions, lost: true } = &event {
+                        // Order: answered at once, since the client goes on as a member without an id until it is; the
+                        // tasks follow when the worker serves the event.
+                        self.consumer.unassign(partitions).map_err(RuntimeError::from)?;
+                    }
+                    self.events.push_back(event);
+                }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "the group is not served at present"),
             }
@@ -242,10 +281,18 @@ impl Links {
         }
     }
 
+    /// A taker that waits does not beat for the worker.
+    fn beat(&self) {
+        if self.waiter != Waiter::Taker {
+            let beat = self.clock.monotonic();
+            self.board.update(self.clock.now(), |b| b.beat = beat);
+        }
+    }
+
     fn wait_out(&mut self, outage: &mut Outage, error: &RuntimeError) -> Result<(), Halt> {
         let text = error.to_string();
         self.board.update(self.clock.now(), |b| {
-            b.waiting_for.insert(outage.neighbour, text.clone());
+            b.waiting_for.insert((self.waiter, outage.neighbour), text.clone());
         });
         metrics::counter!("millstream_outage_retries_total", "neighbour" => outage.neighbour).increment(1);
         let waiting_for = format!("{}: {text}", outage.neighbour);
@@ -260,11 +307,15 @@ impl Links {
         self.pause(outage.pauses.next().unwrap_or(LONGEST_PAUSE))
     }
 
+    /// Why: while an epoch waits for a neighbour, one answer from it does not mean that it is back.
     fn recovered(&self, outage: &Outage) {
+        if self.unfinished.as_ref().is_some_and(|waiting| waiting.neighbour == outage.neighbour) {
+            return;
+        }
         let seconds = (self.clock.monotonic() - outage.since).as_secs_f64();
         tracing::info!("{} is back after {seconds:.1} s", outage.neighbour);
         self.board.update(self.clock.now(), |b| {
-            b.waiting_for.remove(outage.neighbour);
+            b.waiting_for.remove(&(self.waiter, outage.neighbour));
         });
     }
 }

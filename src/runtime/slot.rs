@@ -1,11 +1,12 @@
 //! The life of an assigned partition.
 //!
 //! ```text
-//! Waiting --take--> Running (replaying -> outputs only -> live) --refusal--> Stopped
-//!    ^                 |
-//!    +--fenced, local--+
+//! Waiting --order--> Taking --taken--> Running (replaying -> outputs only -> live) --refusal--> Stopped
+//!    ^                 |                  |
+//!    +---not taken-----+--fenced, local---+
 //! ```
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::{Refusal, RefusalCode, TaskStart};
@@ -15,8 +16,13 @@ use millstream_core::model::{Epoch, Fingerprint, Offset, RollingHash};
 use crate::kafka;
 use crate::postgres::ProgressRow;
 
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+use super::desk::Ticket;
+
+pub const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Why: whoever is fenced may be the stale one, and learns that by its next heartbeat. It must not fence the rightful
+/// owner before.
+const FENCED_RETRY: Duration = Duration::from_millis(1_500);
 
 pub enum Slot {
     /// To be taken, not before then.
@@ -24,6 +30,11 @@ pub enum Slot {
         retry_at: Instant,
         pause: Duration,
         reason: String,
+    },
+    /// The taker has it.
+    Taking {
+        ticket: Arc<Ticket>,
+        pause: Duration,
     },
     Running(Box<Running>),
     Stopped(Refusal),
@@ -39,10 +50,10 @@ pub struct Running {
     pub outputs_hash: Option<RollingHash>,
     /// Of the last epoch that PostgreSQL holds.
     pub epoch: Epoch,
-    /// The end of the log when the task was taken.
-    pub end: Offset,
     /// The end of the log as it was last seen.
     pub high: Offset,
+    /// Everything below was given out by the client; above `task.next()` only where control records follow.
+    pub read_up_to: Offset,
     /// R, as written.
     pub state: Offset,
     /// The record before the first one must be this one.
@@ -51,6 +62,8 @@ pub struct Running {
     pub left_out: bool,
     /// The group offset is known to equal `next`, and PostgreSQL was told.
     pub settled: bool,
+    /// How long to wait before it is taken again, should it be dropped: grows until an epoch is committed.
+    pub pause: Duration,
 }
 
 /// What feeding one record came to.
@@ -68,27 +81,36 @@ impl Slot {
         Slot::Waiting { retry_at: now, pause: FIRST_RETRY, reason: "assigned".into() }
     }
 
-    /// To be taken again, with a pause that grows from time to time.
+    /// To be taken again after a pause, the next one twice as long.
     pub fn again(now: Instant, pause: Duration, reason: String) -> Slot {
         Slot::Waiting { retry_at: now + pause, pause: (pause * 2).min(LONGEST_RETRY), reason }
     }
 
-    /// To be taken again after it ran.
-    pub fn dropped(now: Instant, reason: String) -> Slot {
-        Slot::again(now, FIRST_RETRY, reason)
+    /// To be taken again by an owner that was fenced, if it is one still.
+    pub fn fenced(now: Instant, pause: Duration) -> Slot {
+        Slot::again(now, pause.max(FENCED_RETRY), "fenced: another owner took the task".into())
+    }
+
+    /// The pause before the next try.
+    pub fn pause(&self) -> Duration {
+        match self {
+            Slot::Waiting { pause, .. } | Slot::Taking { pause, .. } => *pause,
+            Slot::Running(running) => running.pause,
+            Slot::Stopped(_) => FIRST_RETRY,
+        }
     }
 
     pub fn running(&self) -> Option<&Running> {
         match self {
             Slot::Running(running) => Some(running),
-            Slot::Waiting { .. } | Slot::Stopped(_) => None,
+            Slot::Waiting { .. } | Slot::Taking { .. } | Slot::Stopped(_) => None,
         }
     }
 
     pub fn running_mut(&mut self) -> Option<&mut Running> {
         match self {
             Slot::Running(running) => Some(running),
-            Slot::Waiting { .. } | Slot::Stopped(_) => None,
+            Slot::Waiting { .. } | Slot::Taking { .. } | Slot::Stopped(_) => None,
         }
     }
 }
@@ -106,9 +128,14 @@ impl Running {
         if behind { usize::try_from(self.task.next().0 - from.0).unwrap_or(0) } else { 0 }
     }
 
-    /// Whether everything up to the end of the log, as it was when the task was taken, is processed.
-    pub fn is_at_end(&self) -> bool {
-        self.is_live() && self.task.next() >= self.end
+    /// Whether nothing below `end` is left to read.
+    pub fn has_read_to(&self, end: Offset) -> bool {
+        self.read_to() >= end
+    }
+
+    /// Everything below was read, control records among it.
+    pub fn read_to(&self) -> Offset {
+        self.task.next().max(self.read_up_to)
     }
 
     /// Epochs are cut exactly at K and at P: a part before it and a part after it mean different things.

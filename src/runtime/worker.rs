@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
-use millstream_core::model::{Recovery, TopicPartition};
+use millstream_core::model::{Offset, Recovery, TopicPartition};
 use millstream_core::pipeline::{Plan, SourceId};
 use millstream_core::verdict::Judge;
 
 use crate::kafka::{BatchItem, KafkaError};
 use crate::postgres::Owned;
-use crate::state::StateDir;
 
 use super::board::{Stage, TaskReport};
+use super::desk::{Desk, DeskSettings};
 use super::links::Links;
 use super::replay::REPLAY_RECORDS;
-use super::slot::{Fed, Slot, Unfed};
+use super::slot::{FIRST_RETRY, Fed, Slot, Unfed};
+use super::taking::Taker;
 use super::{Halt, Prepared, RuntimeError, StopFlag};
 
 /// Records taken from the client in one go.
@@ -27,117 +28,112 @@ const EPOCH_BYTES: usize = 64 << 20;
 const EPOCH_AGE: Duration = Duration::from_secs(1);
 /// Longest sleep when nothing comes.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The same while a task is being taken: what the taker hands over wakes nobody.
+const TAKING_WAIT: Duration = Duration::from_millis(5);
 /// A task that was quiet for so long is settled, so that a crash after it is no riddle.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// How often PostgreSQL hears which partitions stand at the end of their log. Finality leaves them out only while it
+/// does: a processor that is down says nothing about what came meanwhile.
+const MARK_EVERY: Duration = Duration::from_secs(5);
+/// Before a partition that cannot be read is tried again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
-
-/// How a worker runs.
-#[derive(Clone, Debug)]
-pub struct WorkerOptions {
-    /// End once everything that the topics hold at the start is committed.
-    pub until_end: bool,
-    /// Bounds the clean windows kept in memory, per task.
-    pub window_bytes: usize,
-}
-
-/// How a run ended well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// A signal.
-    Stopped,
-    /// `--until-end`.
-    AtEnd,
-}
 
 pub struct Worker {
     pub(super) plan: Arc<Plan>,
     pub(super) links: Links,
     pub(super) slots: BTreeMap<TopicPartition, Slot>,
-    pub(super) judges: BTreeMap<Arc<str>, Arc<Judge>>,
-    pub(super) prepared: Prepared,
-    pub(super) state_dir: Arc<StateDir>,
-    pub(super) options: WorkerOptions,
+    pub(super) desk: Desk,
+    pub(super) prepared: Arc<Prepared>,
     stop: Arc<StopFlag>,
+    /// The group has told what is this worker's.
+    pub(super) joined: bool,
     /// Records of live tasks since the last epoch.
     pub(super) pending: usize,
     pending_since: Instant,
     /// The last batch was full: there is a backlog.
     backlog: bool,
     quiet_since: Instant,
+    marked: Instant,
     reported: Instant,
 }
 
 impl Worker {
-    pub fn new(
+    /// `name` is that of its thread.
+    pub fn open(
+        name: &str,
         plan: Arc<Plan>,
         links: Links,
-        prepared: Prepared,
-        state_dir: Arc<StateDir>,
-        (options, stop): (WorkerOptions, Arc<StopFlag>),
-    ) -> Worker {
+        taker: Taker,
+        stop: Arc<StopFlag>,
+    ) -> Result<Worker, RuntimeError> {
         let judges = (0..plan.sources.len())
             .map(|i| (plan.sources[i].topic.clone(), Arc::new(Judge::new(plan.clone(), SourceId(i)))))
             .collect();
-        let now = links.clock.monotonic();
-        Worker {
+        let prepared = taker.prepared.clone();
+        let (clock, board) = (links.clock.clone(), links.board.clone());
+        let now = clock.monotonic();
+        let settings = DeskSettings { links: links.settings().clone(), clock, board, judges, taker };
+        Ok(Worker {
             plan,
             links,
             slots: BTreeMap::new(),
-            judges,
+            desk: Desk::open(name, settings)?,
             prepared,
-            state_dir,
-            options,
             stop,
+            joined: false,
             pending: 0,
             pending_since: now,
             backlog: false,
             quiet_since: now,
+            marked: now,
             reported: now,
-        }
+        })
     }
 
-    /// Runs until a signal, the end, or something that no waiting mends.
-    pub fn run(mut self) -> Result<Finished, Halt> {
-        let topics: Vec<String> = self.plan.sources.iter().map(|s| s.topic.to_string()).collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.links.consumer.subscribe(&names).map_err(RuntimeError::from)?;
-        loop {
-            if self.stop.is_set() {
-                return self.finish(Finished::Stopped);
-            }
+    /// Runs until it is told to stop, or for something that no waiting mends. One that cannot go on without a person
+    /// leaves the group, so that its partitions go to others; a fenced one must not.
+    pub fn run(mut self) -> Result<(), Halt> {
+        let ended = self.work().and_then(|()| self.finish());
+        let leave = match &ended {
+            Ok(()) => self.stop.is_leaving(),
+            Err(Halt::Failed(error)) => matches!(error.recovery(), Recovery::Corrupt | Recovery::Invalid),
+            Err(_) => false,
+        };
+        self.slots.clear();
+        drop(self.desk);
+        self.links.consumer.close(leave);
+        ended
+    }
+
+    fn work(&mut self) -> Result<(), Halt> {
+        self.subscribe()?;
+        while !self.stop.is_set() {
             self.serve_group()?;
             self.take_waiting()?;
+            self.receive_taken()?;
             let read = self.read_batch()?;
             self.make_cuts()?;
             if self.is_due() {
                 self.commit()?;
             }
-            if self.options.until_end && self.is_at_end() {
-                self.commit()?;
-                return self.finish(Finished::AtEnd);
-            }
+            self.look_after()?;
             self.report(false);
             if read == 0 {
+                self.note_positions();
                 self.settle_when_quiet()?;
                 self.links.consumer.wait(self.idle_wait());
             }
         }
+        Ok(())
     }
 
-    fn finish(mut self, how: Finished) -> Result<Finished, Halt> {
+    fn finish(&mut self) -> Result<(), Halt> {
         self.commit()?;
         self.settle()?;
+        self.mirror_offsets();
         self.report(true);
-        let stopped = self.slots.values().find_map(|slot| match slot {
-            Slot::Stopped(refusal) => Some(refusal.clone()),
-            Slot::Waiting { .. } | Slot::Running(_) => None,
-        });
-        self.slots.clear();
-        self.links.consumer.close(false);
-        match stopped {
-            Some(refusal) if how == Finished::AtEnd => Err(Halt::AllStopped(refusal)),
-            _ => Ok(how),
-        }
+        Ok(())
     }
 
     /// Feeds what has come; answers how many records.
@@ -146,6 +142,7 @@ impl Worker {
         let batch = links.consumer.poll_batch(BATCH_RECORDS);
         let (read, mut live) = (batch.len(), 0);
         let mut troubles: Vec<(TopicPartition, Unread)> = Vec::new();
+        let mut fenced = None;
         for item in batch.items() {
             match item {
                 BatchItem::Records(run) => {
@@ -168,12 +165,16 @@ impl Worker {
                     troubles.push((tp.clone(), Unread::Kafka(error.clone())));
                 }
                 BatchItem::Error { partition: None, error } => match error.recovery() {
-                    Recovery::Fenced => return Err(Halt::Duplicate(error.clone())),
+                    Recovery::Fenced => fenced = Some(error.clone()),
                     _ => tracing::warn!(%error, "the consumer reports an error"),
                 },
             }
         }
         drop(batch);
+        if let Some(error) = fenced {
+            self.fenced(error)?;
+            return Ok(0);
+        }
         self.backlog = read == BATCH_RECORDS;
         let now = self.links.clock.monotonic();
         if read > 0 {
@@ -189,6 +190,17 @@ impl Worker {
         Ok(read)
     }
 
+    /// Control records are given out to nobody, but the client's position tells that they were passed.
+    fn note_positions(&mut self) {
+        for (tp, at) in self.links.consumer.positions() {
+            let running = self.slots.get_mut(&tp).and_then(Slot::running_mut);
+            // Why: behind a cut, records that were given out were left out and will be read again.
+            if let Some(running) = running.filter(|running| !running.left_out) {
+                running.read_up_to = running.read_up_to.max(at);
+            }
+        }
+    }
+
     fn unread(&mut self, tp: &TopicPartition, trouble: Unread) -> Result<(), Halt> {
         match trouble {
             Unread::Unfed(Unfed::Refused(refusal)) => self.stop_task(tp, refusal),
@@ -201,6 +213,11 @@ impl Worker {
                 // Why: after such an error the client is silent about a partition until it is assigned anew.
                 self.links.consumer.unassign(std::slice::from_ref(tp)).map_err(RuntimeError::from)?;
                 self.assigned(std::slice::from_ref(tp))?;
+                if error.recovery() != Recovery::RestartTask {
+                    // Why: nothing but a change at the server mends it, and each assignment disturbs the others.
+                    let now = self.links.clock.monotonic();
+                    self.slots.insert(tp.clone(), Slot::again(now, UNREADABLE_PAUSE, error.to_string()));
+                }
             }
         }
         Ok(())
@@ -238,10 +255,61 @@ impl Worker {
         if self.links.clock.monotonic() - self.quiet_since >= SETTLE_AFTER { self.settle() } else { Ok(()) }
     }
 
-    /// Tells PostgreSQL that Kafka has everything (K = P), and who stands at the end of the log.
+    /// What is due every few seconds, whatever is read.
+    fn look_after(&mut self) -> Result<(), Halt> {
+        let now = self.links.clock.monotonic();
+        if now - self.marked < MARK_EVERY {
+            return Ok(());
+        }
+        self.marked = now;
+        self.mirror_offsets();
+        self.mark_caught_up(now)
+    }
+
+    /// Without Kafka outputs the group's offsets are no witness, and are written for tools that show lag.
+    fn mirror_offsets(&self) {
+        if self.links.kafka_outputs() {
+            return;
+        }
+        let held = |(tp, slot): (&TopicPartition, &Slot)| {
+            let running = slot.running().filter(|running| running.is_live())?;
+            Some((tp.clone(), running.task.sealed_to()))
+        };
+        let offsets: Vec<(TopicPartition, Offset)> = self.slots.iter().filter_map(held).collect();
+        if !offsets.is_empty() {
+            self.links.consumer.mirror_offsets(&offsets);
+        }
+    }
+
+    /// Tells PostgreSQL which partitions have no more records at present. An outage that no record would meet is met
+    /// here.
+    fn mark_caught_up(&mut self, now: Instant) -> Result<(), Halt> {
+        let mut at_end = Vec::new();
+        for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
+            let end = self.links.consumer.known_end(tp);
+            if running.is_live()
+                && !running.task.is_dirty()
+                && end.is_some_and(|end| running.has_read_to(end))
+            {
+                at_end.push(Owned {
+                    tp: tp.clone(),
+                    owner_epoch: running.task.owner_epoch(),
+                    next: running.task.next(),
+                });
+            }
+        }
+        let Some(any) = at_end.first().map(|task| task.tp.clone()) else { return Ok(()) };
+        if now - self.quiet_since >= MARK_EVERY {
+            self.links.log_range(&any)?;
+        }
+        let application = self.plan.application.clone();
+        self.links.ask_postgres(async |session| session.mark_caught_up(&application, &at_end).await)?;
+        Ok(())
+    }
+
+    /// Tells PostgreSQL that Kafka has everything (K = P).
     fn settle(&mut self) -> Result<(), Halt> {
         let mut owned = Vec::new();
-        let mut at_end = Vec::new();
         for (tp, running) in self.slots.iter().filter_map(|(tp, slot)| Some((tp, slot.running()?))) {
             if running.is_live() && !running.task.is_dirty() && !running.settled {
                 let task = Owned {
@@ -249,9 +317,6 @@ impl Worker {
                     owner_epoch: running.task.owner_epoch(),
                     next: running.task.next(),
                 };
-                if self.links.consumer.known_end(tp).is_some_and(|high| running.task.next() >= high) {
-                    at_end.push(task.clone());
-                }
                 owned.push(task);
             }
         }
@@ -259,10 +324,7 @@ impl Worker {
             return Ok(());
         }
         let application = self.plan.application.clone();
-        self.links.ask_postgres(async |session| {
-            session.settle(&application, &owned).await?;
-            session.mark_caught_up(&application, &at_end).await
-        })?;
+        self.links.ask_postgres(async |session| session.settle(&application, &owned).await)?;
         for task in owned {
             if let Some(running) = self.slots.get_mut(&task.tp).and_then(Slot::running_mut) {
                 running.settled = true;
@@ -288,8 +350,21 @@ impl Worker {
     pub(super) fn drop_task(&mut self, tp: &TopicPartition, reason: String) {
         tracing::warn!(task = %tp, reason, "task dropped; it will be taken again");
         self.pause(tp);
-        let now = self.links.clock.monotonic();
-        self.slots.insert(tp.clone(), Slot::dropped(now, reason));
+        let (now, pause) = (self.links.clock.monotonic(), self.pause_of(tp));
+        self.slots.insert(tp.clone(), Slot::again(now, pause, reason));
+    }
+
+    /// Somebody else took the task. Whether it still is this worker's, the group tells soon.
+    pub(super) fn fence_task(&mut self, tp: &TopicPartition) {
+        tracing::warn!(task = %tp, "fenced: another owner took the task; taken again if it stays assigned");
+        metrics::counter!("millstream_fenced_total").increment(1);
+        self.pause(tp);
+        let (now, pause) = (self.links.clock.monotonic(), self.pause_of(tp));
+        self.slots.insert(tp.clone(), Slot::fenced(now, pause));
+    }
+
+    fn pause_of(&self, tp: &TopicPartition) -> Duration {
+        self.slots.get(tp).map_or(FIRST_RETRY, Slot::pause)
     }
 
     fn pause(&mut self, tp: &TopicPartition) {
@@ -298,18 +373,10 @@ impl Worker {
         }
     }
 
-    fn is_at_end(&self) -> bool {
-        let known: usize =
-            self.prepared.sources.values().map(|s| usize::try_from(s.partitions).unwrap_or(0)).sum();
-        self.slots.len() >= known
-            && self.slots.values().all(|slot| match slot {
-                Slot::Waiting { .. } => false,
-                Slot::Running(running) => running.is_at_end(),
-                Slot::Stopped(_) => true,
-            })
-    }
-
     fn idle_wait(&self) -> Duration {
+        if self.slots.values().any(|slot| matches!(slot, Slot::Taking { .. })) {
+            return TAKING_WAIT;
+        }
         if self.pending == 0 {
             return IDLE_WAIT;
         }
@@ -324,9 +391,14 @@ impl Worker {
             return;
         }
         self.reported = beat;
-        let tasks = self.slots.iter().map(|(tp, slot)| (tp.clone(), TaskReport::of(slot))).collect();
+        let consumer = &self.links.consumer;
+        let of =
+            |(tp, slot): (&TopicPartition, &Slot)| (tp.clone(), TaskReport::of(slot, consumer.known_end(tp)));
+        let tasks = self.slots.iter().map(of).collect();
+        let joined = self.joined;
         self.links.board.update(self.links.clock.now(), |board| {
             board.beat = beat;
+            board.joined = joined;
             board.tasks = tasks;
         });
     }
@@ -339,21 +411,25 @@ enum Unread {
 }
 
 impl TaskReport {
-    fn of(slot: &Slot) -> TaskReport {
+    /// `high` is the end of the log as the last fetch told it.
+    fn of(slot: &Slot, high: Option<Offset>) -> TaskReport {
         let Some(running) = slot.running() else {
             let stage = match slot {
                 Slot::Stopped(refusal) => Stage::Stopped(refusal.clone()),
                 Slot::Waiting { reason, .. } => Stage::Taking(reason.clone()),
+                Slot::Taking { ticket, .. } => Stage::Taking(ticket.step().to_owned()),
                 Slot::Running(_) => Stage::Running,
             };
             return TaskReport::idle(stage);
         };
         TaskReport {
             stage: if running.is_live() { Stage::Running } else { Stage::Replaying },
-            next: running.task.next().max(running.start.rows_from),
-            outputs: running.task.next().max(running.start.outputs_from),
+            next: running.task.sealed_to().max(running.start.rows_from),
+            outputs: running.task.sealed_to().max(running.start.outputs_from),
             state: running.state,
-            high: Some(running.high),
+            read_to: running.read_to(),
+            pending: running.task.is_dirty(),
+            high: Some(high.map_or(running.high, |high| high.max(running.high))),
             owner_epoch: running.task.owner_epoch(),
             watermark: running.task.watermark(),
         }

@@ -12,6 +12,7 @@ use super::disk::{check_format, write_whole};
 const LOCK_FILE: &str = "LOCK";
 pub(super) const INSTANCE_FILE: &str = "INSTANCE";
 const TASKS_DIR: &str = "tasks";
+const DRAIN_FILE: &str = "DRAIN";
 
 /// An instance's directory, locked as long as this lives.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ impl StateDir {
         let lock = lock(&root)?;
         check_format(&root, &[INSTANCE_FILE, TASKS_DIR])?;
         let instance = read_or_take_identity(&root.join(INSTANCE_FILE))?;
+        // Why: a request that an earlier instance did not live to see is none for this one.
+        withdraw_drain(&root)?;
         Ok(StateDir { root, instance, _lock: lock })
     }
 
@@ -37,11 +40,89 @@ impl StateDir {
         self.instance
     }
 
+    /// Whether somebody has asked this instance to leave its group.
+    pub fn drain_requested(&self) -> bool {
+        self.root.join(DRAIN_FILE).exists()
+    }
+
+    /// Answers that it has left.
+    pub fn drained(&self) -> Result<(), StateError> {
+        withdraw_drain(&self.root)
+    }
+
     /// Where a task's store stands.
     pub fn task_dir(&self, application: &str, task: &TopicPartition) -> PathBuf {
         let application = encode(application);
         let topic = encode(&task.topic);
         self.root.join(TASKS_DIR).join(application).join(topic).join(task.partition.to_string())
+    }
+}
+
+/// A request to the instance that runs with a state directory, made by another process.
+#[derive(Debug)]
+pub struct DrainRequest {
+    root: PathBuf,
+}
+
+/// How a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    Asked,
+    Done,
+    /// The instance ended without an answer.
+    Gone,
+}
+
+impl DrainRequest {
+    /// Asks the instance that runs with `root` to leave its group and end. None where none runs.
+    pub fn make(root: impl Into<PathBuf>) -> Result<Option<DrainRequest>, StateError> {
+        let request = DrainRequest { root: root.into() };
+        if !request.instance_runs()? {
+            return Ok(None);
+        }
+        let path = request.root.join(DRAIN_FILE);
+        std::fs::write(&path, b"").map_err(|error| StateError::io(&path, &error))?;
+        Ok(Some(request))
+    }
+
+    pub fn look(&self) -> Result<Drain, StateError> {
+        if !self.root.join(DRAIN_FILE).exists() {
+            return Ok(Drain::Done);
+        }
+        if self.instance_runs()? {
+            return Ok(Drain::Asked);
+        }
+        // Order: looked at once more; it may have answered and ended between the two looks.
+        let answered = !self.root.join(DRAIN_FILE).exists();
+        self.withdraw()?;
+        Ok(if answered { Drain::Done } else { Drain::Gone })
+    }
+
+    /// Takes the request back.
+    pub fn withdraw(&self) -> Result<(), StateError> {
+        withdraw_drain(&self.root)
+    }
+
+    fn instance_runs(&self) -> Result<bool, StateError> {
+        let path = self.root.join(LOCK_FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StateError::io(&path, &error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(StateError::io(&path, &error)),
+        }
+    }
+}
+
+fn withdraw_drain(root: &Path) -> Result<(), StateError> {
+    let path = root.join(DRAIN_FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StateError::io(&path, &error)),
+        _ => Ok(()),
     }
 }
 
@@ -157,6 +238,34 @@ mod tests {
         std::fs::write(root.join("FORMAT.tmp"), "mill").expect("a file");
         std::fs::write(root.join("INSTANCE.tmp"), "").expect("a file");
         StateDir::open(&root).expect("nothing was named yet");
+    }
+
+    #[test]
+    fn instance_that_runs_is_asked_to_drain_and_answers() {
+        let (_parent, root) = fresh();
+        assert!(DrainRequest::make(&root).expect("no directory").is_none());
+        let running = StateDir::open(&root).expect("a new directory");
+        assert!(!running.drain_requested());
+        let request = DrainRequest::make(&root).expect("a directory").expect("an instance runs");
+        assert!(running.drain_requested());
+        assert_eq!(request.look().expect("a directory"), Drain::Asked);
+        running.drained().expect("answered");
+        assert_eq!(request.look().expect("a directory"), Drain::Done);
+        drop(running);
+        assert!(DrainRequest::make(&root).expect("a directory").is_none(), "nobody runs there");
+    }
+
+    #[test]
+    fn request_to_an_instance_that_died_is_no_request_to_the_next() {
+        let (_parent, root) = fresh();
+        let dying = StateDir::open(&root).expect("a new directory");
+        let request = DrainRequest::make(&root).expect("a directory").expect("an instance runs");
+        drop(dying);
+        assert_eq!(request.look().expect("a directory"), Drain::Gone);
+        let dying = StateDir::open(&root).expect("the same again");
+        DrainRequest::make(&root).expect("a directory").expect("an instance runs");
+        drop(dying);
+        assert!(!StateDir::open(&root).expect("the same again").drain_requested());
     }
 
     #[test]

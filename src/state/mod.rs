@@ -11,6 +11,7 @@
 //! | `LOCK` | empty; locked by the instance that runs |
 //! | `FORMAT` | `millstream state 1` |
 //! | `INSTANCE` | the identity, a random UUID |
+//! | `DRAIN` | empty; there while the instance is asked to leave its group |
 //! | `tasks/<application>/<topic>/<partition>/FORMAT` | `millstream state 1` |
 //! | `tasks/<application>/<topic>/<partition>/db/` | RocksDB with the families `meta` and `windows` |
 //! | `tasks/<application>/<topic>/<partition>.removed/` | a destroyed task, on its way out |
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use millstream_core::engine::StoreError;
 use millstream_core::model::Recovery;
 
-pub use dir::StateDir;
+pub use dir::{Drain, DrainRequest, StateDir};
 pub use store::TaskStore;
 
 /// Why local state cannot be used.
@@ -35,6 +36,8 @@ pub use store::TaskStore;
 pub enum StateError {
     #[error("state directory {} is in use by another process; give each instance its own --state-dir", dir.display())]
     InUse { dir: PathBuf },
+    #[error("local state at {} is still open in another worker of this process", dir.display())]
+    Busy { dir: PathBuf },
     #[error("state directory {}: {detail}; it was not written by this version, which changes nothing in it", dir.display())]
     Foreign { dir: PathBuf, detail: String },
     #[error("local state is corrupt: {}", damage(path, detail))]
@@ -48,7 +51,10 @@ pub enum StateError {
 impl StateError {
     pub fn recovery(&self) -> Recovery {
         match self {
-            StateError::InUse { .. } | StateError::DiskFull { .. } | StateError::Io { .. } => Recovery::Retry,
+            StateError::InUse { .. }
+            | StateError::Busy { .. }
+            | StateError::DiskFull { .. }
+            | StateError::Io { .. } => Recovery::Retry,
             StateError::Foreign { .. } | StateError::Corrupt { .. } => Recovery::Corrupt,
         }
     }

@@ -138,7 +138,10 @@ fn check_families(dir: &Path, db: &Path) -> Result<(), StateError> {
 /// Like `classify`, but a file that is missing from a database that exists is damage, not an outage.
 fn open_error(dir: &Path, error: &rocksdb::Error) -> StateError {
     let text: &str = error.as_ref();
-    if text.contains("lock hold by current process") || text.contains("While lock file") {
+    if text.contains("lock hold by current process") {
+        return StateError::Busy { dir: dir.into() };
+    }
+    if text.contains("While lock file") {
         return StateError::InUse { dir: dir.into() };
     }
     if error.kind() == ErrorKind::NotFound || text.contains("No such file or directory") {

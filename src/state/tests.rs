@@ -113,7 +113,7 @@ fn destroyed_store_begins_anew() {
 fn open_store_is_not_opened_twice() {
     let (_parent, dir) = fresh();
     let _store = open(&dir);
-    assert!(matches!(TaskStore::open(&dir), Err(StateError::InUse { .. })));
+    assert!(matches!(TaskStore::open(&dir), Err(StateError::Busy { .. })));
 }
 
 #[test]

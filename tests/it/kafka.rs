@@ -35,6 +35,7 @@ pub fn settings(application: &str) -> KafkaSettings {
         application: application.to_owned(),
         instance: Uuid::new_v4().to_string(),
         worker: 0,
+        max_record_bytes: 1 << 20,
     }
 }
 
@@ -106,13 +107,24 @@ fn take(consumer: &mut Consumer, at: Offset) {
     }
 }
 
-/// Adds what one batch holds to `log`.
+/// Adds what one batch holds to `log`; answers how many records.
 fn poll_into(consumer: &mut Consumer, log: &mut Log) -> usize {
     let idle = consumer.poll_group().unwrap().is_none();
+    let found = poll_batch_into(consumer, log);
+    if idle && found == 0 {
+        consumer.wait(TURN);
+    }
+    found
+}
+
+/// The same without serving the group.
+fn poll_batch_into(consumer: &mut Consumer, log: &mut Log) -> usize {
     let batch = consumer.poll_batch(1_000);
+    let mut found = 0;
     for item in batch.items() {
         match item {
             BatchItem::Records(run) => {
+                found += run.len();
                 log.entry(run.partition().clone()).or_default().extend(run.iter().map(|r| Seen {
                     offset: r.offset(),
                     key: r.key().map(<[u8]>::to_vec),
@@ -121,11 +133,6 @@ fn poll_into(consumer: &mut Consumer, log: &mut Log) -> usize {
             }
             BatchItem::Error { partition, error } => panic!("{partition:?}: {error}"),
         }
-    }
-    let found = batch.len();
-    drop(batch);
-    if idle && found == 0 {
-        consumer.wait(TURN);
     }
     found
 }

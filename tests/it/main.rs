@@ -5,8 +5,10 @@
 )]
 
 mod bad_records;
+mod bites;
 mod cli;
 mod generate;
+mod instances;
 mod kafka;
 mod postgres;
 mod refusals;

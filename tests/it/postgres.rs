@@ -6,5 +6,7 @@
 mod deliberate;
 mod epochs;
 mod fencing;
-mod fixture;
+pub mod fixture;
 mod schema;
+mod sketches;
+mod views;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// The fault build that `./dev` makes beside the release.
-fn fault_binary() -> String {
+pub fn fault_binary() -> String {
     std::env::var("MILLSTREAM_FAULT_BIN").expect("MILLSTREAM_FAULT_BIN: run the tests by ./dev test")
 }
 
@@ -21,6 +21,9 @@ fn a_release_binary_has_no_crash_point_and_no_deliberate_fault() {
         "MILLSTREAM_CRASH",
         "MILLSTREAM_DWELL",
         "MILLSTREAM_BREAK",
+        "MILLSTREAM_LOSE",
+        "no-owner-epoch",
+        "lost-reply-is-failure",
         "state-first",
         "two-transactions",
     ]);

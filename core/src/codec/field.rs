@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::escape::{escapes_in, unescape};
 use super::timestamp::{TimestampError, from_millis, from_seconds, parse_timestamp};
-use super::{inet, uuid};
-use crate::model::{DataType, Dead, DeadReason, EventTime, Value};
+use super::uuid;
+use crate::model::{DataType, Dead, DeadReason, EventTime, Value, canonical_inet};
 use crate::pipeline::{Encoding, Field};
 
 const LONGEST_NAME: usize = 50;
@@ -117,7 +117,7 @@ fn read_present<'a>(kind: Kind, json: &'a str, value: &mut Value<'a>) -> Result<
             *value = Value::Timestamp(from_seconds(s).map_err(refused_time)?);
         }
         Kind::Uuid => *value = Value::Text(canonical(json, uuid::canonical, "a uuid")?),
-        Kind::Inet => *value = Value::Text(canonical(json, inet::canonical, "an address or address/prefix")?),
+        Kind::Inet => *value = Value::Text(canonical(json, canonical_inet, "an address or address/prefix")?),
         Kind::Json => *value = Value::Text(Cow::Borrowed(verbatim(json)?)),
     }
     Ok(())
@@ -147,7 +147,12 @@ fn text(json: &str) -> Result<Cow<'_, str>, Refusal> {
 
 #[inline]
 fn timestamp(json: &str) -> Result<EventTime, Refusal> {
-    parse_timestamp(&string(json, "a timestamp as text")?).map_err(refused_time)
+    let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Err(wrong_type("a timestamp as text"));
+    };
+    // Why: half a surrogate pair is text, only never that of a timestamp.
+    let text = unescape(inner).ok_or(refused_time(TimestampError::Malformed))?;
+    parse_timestamp(&text).map_err(refused_time)
 }
 
 fn refused_time(error: TimestampError) -> Refusal {

@@ -11,7 +11,6 @@ mod decode;
 mod escape;
 mod fast;
 mod field;
-mod inet;
 mod json;
 mod names;
 mod partitioner;

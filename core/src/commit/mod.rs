@@ -12,4 +12,4 @@ mod take;
 pub use permit::CommitPermit;
 pub use refusal::{Refusal, RefusalCode};
 pub use resume::{Attempt, Resume, Witness, resume};
-pub use take::{Local, LogIdentity, Observed, Progress, Take, TaskStart, take};
+pub use take::{Local, Observed, Progress, Take, TaskStart, take};

@@ -70,9 +70,4 @@ impl Outputs {
         let dead: usize = self.dead_letters.iter().map(|d| d.value.as_ref().map_or(64, Vec::len)).sum();
         self.bytes.len() + side + dead
     }
-
-    /// Whether nothing goes to Kafka.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.side.is_empty()
-    }
 }

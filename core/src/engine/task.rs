@@ -81,7 +81,7 @@ impl Task {
     ) -> Task {
         let (meta, start) = resume;
         let next = meta.map_or(start, |m| m.next);
-        let mut gather = Gather::new(&judge, window_bytes);
+        let mut gather = Gather::new(&judge, identity.partition.partition, window_bytes);
         gather.hash = meta.map_or(RollingHash::default(), |m| m.hash);
         gather.max_event_time = meta.and_then(|m| m.max_event_time);
         Task {
@@ -125,12 +125,13 @@ impl Task {
         self.gather.hash
     }
 
-    pub fn max_event_time(&self) -> Option<EventTime> {
-        self.gather.max_event_time
-    }
-
     pub fn watermark(&self) -> Option<EventTime> {
         watermark(self.gather.max_event_time, self.judge.source().watermark.delay)
+    }
+
+    /// Where the last sealed epoch ended; what follows up to `next` stands in memory only.
+    pub fn sealed_to(&self) -> Offset {
+        self.from
     }
 
     /// Whether records wait to be sealed.

@@ -2,11 +2,10 @@
 //! except that no double is read as infinite or not a number.
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::EvalError;
 use super::time;
-use crate::model::{DataType, Value};
+use crate::model::{DataType, Value, canonical_inet};
 
 /// The characters PostgreSQL skips around a number.
 const BLANKS: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
@@ -52,9 +51,9 @@ fn cast_text<'r>(text: Cow<'r, str>, from: DataType, to: DataType) -> Result<Val
         DataType::Timestamp => Value::Timestamp(time::parse_timestamp(&text)?),
         DataType::Date => Value::Date(time::parse_date(&text)?),
         DataType::Uuid => Value::Text(canonical_uuid(&text).ok_or_else(|| invalid("uuid", &text))?.into()),
-        DataType::Inet => {
-            Value::Text(canonical_inet(&text).ok_or_else(|| invalid("inet", &text))?.into_owned().into())
-        }
+        DataType::Inet => Value::Text(
+            canonical_inet(Cow::Borrowed(&text)).ok_or_else(|| invalid("inet", &text))?.into_owned().into(),
+        ),
         DataType::Text | DataType::Json | DataType::Numeric => Value::Text(text),
     })
 }
@@ -164,31 +163,6 @@ fn canonical_uuid(text: &str) -> Option<String> {
         hyphen_allowed = digits % 4 == 0 && digits < 32;
     }
     (digits == 32).then_some(uuid)
-}
-
-/// An address or address/prefix as PostgreSQL's `inet` prints it: without a prefix that covers one address,
-/// IPv6 shortened and in lower case. `None` if the text is neither.
-pub fn canonical_inet(text: &str) -> Option<Cow<'_, str>> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let (address, widest) = match address.parse::<Ipv4Addr>() {
-        Ok(v4) => (v4.to_string(), 32),
-        Err(_) => (address.parse::<Ipv6Addr>().ok()?.to_string(), 128),
-    };
-    let prefix = match prefix {
-        Some(digits) if digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(digits.parse::<u8>().ok().filter(|bits| *bits <= widest)?)
-        }
-        Some(_) => return None,
-        None => None,
-    };
-    let canonical = match prefix {
-        Some(bits) if bits < widest => format!("{address}/{bits}"),
-        _ => address,
-    };
-    Some(if canonical == text { Cow::Borrowed(text) } else { Cow::Owned(canonical) })
 }
 
 /// PostgreSQL always writes the prefix when it makes a text of an inet.

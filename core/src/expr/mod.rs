@@ -45,7 +45,6 @@ mod random_tests;
 #[cfg(test)]
 mod tests;
 
-pub use cast::canonical_inet;
 pub use parse::{is_commit_time, parse, parse_aggregate, parse_condition};
 
 use node::Node;

@@ -4,12 +4,14 @@
 //! Never holds behaviour that needs a pipeline: that is what the modules below are for.
 
 mod dead;
+mod inet;
 mod position;
 mod recovery;
 mod time;
 mod value;
 
 pub use dead::{Dead, DeadReason};
+pub use inet::canonical_inet;
 pub use position::{Epoch, Fingerprint, Offset, OwnerEpoch, Partition, RollingHash, TopicPartition};
 pub use recovery::Recovery;
 pub use time::{EventTime, Span, WindowSpan};

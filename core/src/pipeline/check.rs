@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::aggregate::{Context, aggregate};
 use super::connection::connections;
@@ -12,7 +12,7 @@ use super::open::{Fields, named};
 use super::plan::{Plan, RecordOutput};
 use super::problem::Problems;
 use super::raw::Item;
-use super::record::record;
+use super::record::{MAX_SET, record};
 use super::scalar::{self, duration, integer};
 use super::source::{Checked, MAX_SPAN, Placed, optional, source, topic_is_usable};
 use super::test_case::{Aggregates, tests};
@@ -26,8 +26,10 @@ const DEFAULT_INTERVAL: Span = Span::from_millis(100);
 const INTERVALS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const DEFAULT_DEAD_LETTER_TABLE: &str = "dead_letters";
 /// Tables and views of schema `millstream` that are not for dead letters.
-const OWN_TABLES: [&str; 9] = [
+const OWN_TABLES: [&str; 11] = [
+    "aggregates",
     "application",
+    "migrations",
     "outputs",
     "progress",
     "partials",
@@ -218,10 +220,20 @@ fn records(
 ) -> Vec<Option<RecordOutput>> {
     let outputs = named(item, Name::Plain, (0, MAX_RECORDS), problems).unwrap_or_default();
     let mut records = Vec::new();
+    let mut set_names: HashMap<usize, HashSet<Arc<str>>> = HashMap::new();
     for (name, item) in &outputs {
         let (output, topic) = record(name, item, sources, problems);
         if let Some(placed) = topic {
             topics.claim(&placed, Use::Records((*name).to_owned()), problems);
+        }
+        if let Some(output) = &output {
+            let set = set_names.entry(output.source.0).or_default();
+            set.extend(output.set.iter().map(|(name, _)| name.clone()));
+            if set.len() > MAX_SET {
+                let message =
+                    format!("sets more than {MAX_SET} different fields together with the outputs above");
+                problems.add(item.node.at, &item.path, message).hint("set fewer fields per source");
+            }
         }
         records.push(output);
     }

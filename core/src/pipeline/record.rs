@@ -12,8 +12,8 @@ use super::source::{Checked, Placed, field, optional, source_named, topic_name};
 use crate::expr::is_commit_time;
 use crate::model::DataType;
 
-/// Most fields that one output sets.
-const MAX_SET: usize = 64;
+/// Most fields that one output sets, and most different ones that all outputs of a source set.
+pub(super) const MAX_SET: usize = 64;
 
 /// Checks one record output. The topic is there even where something else is wrong.
 pub(super) fn record(

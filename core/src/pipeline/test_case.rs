@@ -14,8 +14,7 @@ use super::problem::Problems;
 use super::raw::{Entry, Item, Kind, Node, Scalar, join};
 use super::scalar::{self, Plain, cut, expected, integer, timestamp, whole};
 use super::source::{Checked, source_named_by};
-use crate::expr::canonical_inet;
-use crate::model::{DataType, Date, Value};
+use crate::model::{DataType, Date, Value, canonical_inet};
 
 /// Most of each, in one file.
 const MAX_TESTS: usize = 1_000;
@@ -341,7 +340,7 @@ fn text_value(text: &str, data_type: DataType) -> Option<Value<'static>> {
     let owned = |text: &str| Some(Value::Text(Cow::Owned(text.to_owned())));
     match data_type {
         DataType::Text | DataType::Json => owned(text),
-        DataType::Inet => owned(&canonical_inet(text)?),
+        DataType::Inet => owned(&canonical_inet(text.into())?),
         DataType::Uuid => owned(&text.to_ascii_lowercase()).filter(|_| is_uuid(text)),
         DataType::Timestamp => timestamp(text).map(Value::Timestamp),
         DataType::Date => {

@@ -173,8 +173,9 @@ fn match_aggregate<'r>(
     let mut key_bytes = 0;
     for by in &aggregate.by {
         let value = by.expr.eval(row)?;
+        // Why: uuid and inet are kept as text too, and count as any other type.
         key_bytes += match &value {
-            Value::Text(text) => text.len(),
+            Value::Text(text) if by.expr.data_type() == DataType::Text => text.len(),
             _ => 8,
         };
         encode_group_key(std::slice::from_ref(&value), &mut out.keys);

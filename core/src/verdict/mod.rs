@@ -6,6 +6,8 @@
 
 mod evaluate;
 mod judge;
+#[cfg(test)]
+mod tests;
 
 pub use evaluate::{Evaluated, Match};
 pub use judge::{Judge, Judged, RecordView};

@@ -204,6 +204,7 @@ impl GenerateArguments {
                 application: "millstream-generate".into(),
                 instance: name.clone(),
                 worker: 0,
+                max_record_bytes: 1 << 20,
             },
             name,
             partitions: self.partitions.unwrap_or(DEFAULT_PARTITIONS),

@@ -6,8 +6,8 @@ use millstream::kafka::{BatchItem, Consumer, GroupEvent, KafkaError};
 use millstream_core::model::{Offset, TopicPartition};
 
 use super::{
-    Log, TURN, create, event, join, numbered, poll_into, produce, producer, read, settings, unique, until,
-    values,
+    LIMIT, Log, TURN, create, event, join, numbered, poll_batch_into, poll_into, produce, producer, read, settings, unique,
+    until, values,
 };
 
 #[test]
@@ -33,6 +33,69 @@ fn three_partitions_come_in_order_and_exactly() {
     let mut log = Log::new();
     assert_eq!(poll_into(&mut consumer, &mut log), 0, "nothing comes twice");
     consumer.close(true);
+}
+
+#[test]
+fn end_of_a_log_lies_beyond_the_control_record_of_its_last_transaction() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 1, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    produce(&mut out, &topic, &numbered(0, 0..3));
+    let mut consumer = join(&settings(&app), &topic, Offset(0));
+    let end = |consumer: &mut Consumer| {
+        until("the end", || {
+            poll_into(consumer, &mut Log::new());
+            let (_, high) = consumer.log_range(&TopicPartition::new(&*topic, 0), LIMIT).unwrap();
+            let position = consumer.positions().first().map(|(_, at)| *at);
+            position.filter(|position| *position >= high)
+        })
+    };
+    assert_eq!(end(&mut consumer), Offset(4), "three records and one marker");
+    produce(&mut out, &topic, &numbered(0, 3..4));
+    assert_eq!(end(&mut consumer), Offset(6), "it goes on after new records");
+    consumer.seek_and_resume(&TopicPartition::new(&*topic, 0), Offset(3)).unwrap();
+    assert_eq!(consumer.positions(), [], "it is unknown after a seek");
+    assert_eq!(end(&mut consumer), Offset(6));
+}
+
+/// Takes what comes, and leaves it paused; answers what is to be given back.
+fn answer(consumer: &mut Consumer) -> Option<Vec<TopicPartition>> {
+    match consumer.poll_group().unwrap()? {
+        GroupEvent::Assigned(partitions) => {
+            let positions: Vec<_> = partitions.into_iter().map(|p| (p, Offset(0))).collect();
+            consumer.assign(&positions).unwrap();
+            None
+        }
+        GroupEvent::Revoked { partitions, .. } => Some(partitions),
+        GroupEvent::Failed(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn partition_that_was_read_to_its_end_loses_nothing_in_a_rebalance() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 2, &[]);
+    let mut out = producer(&settings(&unique("loader")));
+    produce(&mut out, &topic, &[numbered(0, 0..3), numbered(1, 0..3)].concat());
+    let mut first = join(&settings(&app), &topic, Offset(0));
+    let mut log = read(&mut first, 6);
+    let mut second = Consumer::open(&settings(&app)).unwrap();
+    second.subscribe(&[&topic]).unwrap();
+    let given = until("a partition given back", || {
+        answer(&mut second);
+        answer(&mut first)
+    });
+    first.unassign(&given).unwrap();
+    produce(&mut out, &topic, &[numbered(0, 3..6), numbered(1, 3..6)].concat());
+    let kept = 1 - given[0].partition.0;
+    let expected: Vec<_> = numbered(kept, 0..6).into_iter().map(|(_, value)| value).collect();
+    until("what came later", || {
+        answer(&mut second);
+        answer(&mut first);
+        poll_batch_into(&mut first, &mut log);
+        (values(&log, &topic, kept).len() >= 6).then_some(())
+    });
+    assert_eq!(values(&log, &topic, kept), expected);
 }
 
 #[test]

@@ -174,7 +174,10 @@ fn headers_timestamp_and_null_parts_survive() {
     until("four records", || {
         consumer.poll_group().unwrap();
         for item in consumer.poll_batch(10).items() {
-            let BatchItem::Records(run) = item else { panic!("an error") };
+            let run = match item {
+                BatchItem::Records(run) => run,
+                BatchItem::Error { error, .. } => panic!("{error}"),
+            };
             found.extend(run.iter().map(|r| {
                 let headers: Vec<_> =
                     r.headers().into_iter().map(|(n, v)| (n.into_owned(), v.map(<[u8]>::to_vec))).collect();

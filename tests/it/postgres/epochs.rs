@@ -202,6 +202,12 @@ async fn finality_leaves_out_idle_partitions_only() {
     };
     raw.batch_execute(&age(1)).await.unwrap();
     assert_eq!(database.text(through).await, (40 * 60).to_string(), "less an hour of lateness");
+    let seen = |age| {
+        format!("UPDATE millstream.progress SET updated_at = now() - interval '{age} s' WHERE partition = 1")
+    };
+    raw.batch_execute(&seen(31)).await.unwrap();
+    assert_eq!(database.text(through).await, "null", "nobody has said for a while that it is idle");
+    raw.batch_execute(&seen(0)).await.unwrap();
     let mut late = step(1, other, 0, 3);
     late.watermark = Some(EventTime(70 * MINUTE));
     late.caught_up = true;

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 ///
 /// Why: an address is written out in full and without leading zeros. PostgreSQL also reads `10.1/16` and
 /// `010.0.0.1`, whose meaning differs between programs.
-pub(super) fn canonical(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+pub fn canonical_inet(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text.as_ref(), None),
@@ -112,8 +112,11 @@ mod tests {
             ("::2:3:4:5:6:7:8", "0:2:3:4:5:6:7:8"),
         ];
         for (text, printed) in cases {
-            assert_eq!(canonical(text.into()).as_deref(), Some(printed), "{text}");
-            assert!(matches!(canonical(printed.into()), Some(Cow::Borrowed(_))), "{printed} is canonical");
+            assert_eq!(canonical_inet(text.into()).as_deref(), Some(printed), "{text}");
+            assert!(
+                matches!(canonical_inet(printed.into()), Some(Cow::Borrowed(_))),
+                "{printed} is canonical"
+            );
         }
     }
 
@@ -157,7 +160,7 @@ mod tests {
             "1\u{e9}",
         ];
         for text in cases {
-            assert_eq!(canonical(text.into()), None, "{text}");
+            assert_eq!(canonical_inet(text.into()), None, "{text}");
         }
     }
 }

@@ -1,0 +1,370 @@
+//! A topic, a database and a pipeline of one test, and the processes that run it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use millstream::kafka::{Admin, KafkaSettings};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::cli::binary;
+use crate::postgres::fixture::Database;
+use crate::release::fault_binary;
+
+pub const PARTITIONS: i32 = 4;
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub struct Arena {
+    runtime: tokio::runtime::Runtime,
+    database: Database,
+    pub name: String,
+    pub folder: tempfile::TempDir,
+    producer: BaseProducer,
+    sent: i64,
+}
+
+fn servers() -> String {
+    std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap_or_else(|_| "127.0.0.1:29092".into())
+}
+
+impl Arena {
+    pub fn open() -> Arena {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let database = runtime.block_on(Database::create());
+        let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
+        let folder = tempfile::tempdir().unwrap();
+        let settings = KafkaSettings {
+            client: BTreeMap::from([("bootstrap.servers".to_owned(), servers())]),
+            application: "admin".into(),
+            instance: name.clone(),
+            worker: 0,
+            max_record_bytes: 1 << 20,
+        };
+        Admin::open(&settings).unwrap().create_topic(&name, PARTITIONS, &[], LIMIT).unwrap();
+        let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();
+        let arena = Arena { runtime, database, name, folder, producer, sent: 0 };
+        fs::write(arena.pipeline(), arena.text()).unwrap();
+        arena
+    }
+
+    fn pipeline(&self) -> PathBuf {
+        self.folder.path().join("pipeline.yaml")
+    }
+
+    fn text(&self) -> String {
+        format!(
+            r#"version: 1
+name: {name}
+commit_interval: 50ms
+connections:
+  kafka: {{ bootstrap.servers: "{servers}" }}
+  postgres: {{ url: "{url}" }}
+sources:
+  clicks:
+    topic: {name}
+    fields: {{ event_time: timestamp!, page: text!, n: bigint! }}
+    event_time: event_time
+aggregates:
+  views:
+    from: clicks
+    window: {{ tumble: 1h }}
+    by: [page]
+    select: {{ views: count(*), total: sum(n) }}
+    to: {{ table: views, key: [window_start, page] }}
+records:
+  copies: {{ from: clicks, set: {{ seen: page }}, to: {{ topic: "{name}.out" }} }}
+"#,
+            name = self.name,
+            servers = servers(),
+            url = self.database.url(None),
+        )
+    }
+
+    /// Sends so many more numbered records, spread over all partitions.
+    pub fn send(&mut self, count: i64) {
+        self.send_to(count, |n| i32::try_from(n).unwrap() % PARTITIONS);
+    }
+
+    pub fn send_on(&mut self, partition: i32, count: i64) {
+        self.send_to(count, |_| partition);
+    }
+
+    pub fn sent(&self) -> i64 {
+        self.sent
+    }
+
+    fn send_to(&mut self, count: i64, partition: impl Fn(i64) -> i32) {
+        for n in self.sent..self.sent + count {
+            let value = format!(r#"{{"event_time":"2026-01-30T01:18:10Z","page":"/{}","n":{n}}}"#, n % 7);
+            let partition = partition(n);
+            let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(&value);
+            self.producer.send(record).unwrap();
+        }
+        self.producer.flush(LIMIT).unwrap();
+        self.sent += count;
+    }
+
+    pub fn query(&self, sql: &str) -> String {
+        self.runtime.block_on(self.database.text(sql))
+    }
+
+    /// The partitions and owner epochs whose owner's name contains `instance`.
+    pub fn owned(&self, instance: &str) -> String {
+        self.query(&format!(
+            "SELECT partition || ' ' || owner_epoch FROM millstream.progress WHERE owner LIKE '%.{instance}.%' ORDER BY 1"
+        ))
+    }
+
+    /// Waits until everything sent stands in the table, once.
+    pub fn wait_for_rows(&self) {
+        let there = "SELECT to_regclass('views')::text";
+        until("the table", || self.query(there) != "null");
+        let expect = format!("{} {}", self.sent, self.sent * (self.sent - 1) / 2);
+        let sums = "SELECT coalesce(sum(views), 0) || ' ' || coalesce(sum(total), 0) FROM views";
+        let before = Instant::now();
+        let mut found = String::new();
+        while found != expect {
+            found = self.query(sums);
+            breathe();
+            assert!(before.elapsed() < LIMIT, "{found} instead of {expect}");
+        }
+    }
+
+    /// How many records the table counts.
+    pub fn rows(&self) -> i64 {
+        self.query("SELECT coalesce(sum(views), 0)::text FROM views").parse().unwrap()
+    }
+
+    /// Everything sent stands in the output topic, once.
+    pub fn assert_outputs(&self) {
+        let began = Instant::now();
+        let mut seen = self.outputs();
+        while i64::try_from(seen.len()).unwrap() < self.sent {
+            assert!(began.elapsed() < LIMIT, "{} of {} outputs", seen.len(), self.sent);
+            seen = self.outputs();
+        }
+        let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    /// How often each record stands in the output topic, as a reader of committed records sees it at present.
+    pub fn outputs(&self) -> BTreeMap<i64, usize> {
+        let topic = format!("{}.out", self.name);
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", servers())
+            .set("group.id", "none")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            all.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&all).unwrap();
+        let mut seen: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut ended = BTreeSet::new();
+        while ended.len() < all.count() {
+            match consumer.poll(Duration::from_secs(1)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ended.insert(partition);
+                }
+                Some(message) => {
+                    let value: Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
+                    *seen.entry(value["n"].as_i64().unwrap()).or_default() += 1;
+                }
+            }
+        }
+        seen
+    }
+
+    /// Starts an instance with the state directory of that name.
+    pub fn start(&self, name: &str, arguments: &[&str]) -> Process {
+        self.spawn(&binary(), (name, arguments), &[])
+    }
+
+    /// The same with the fault build, under variables that arm it.
+    pub fn start_fault(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn(Path::new(&fault_binary()), (name, arguments), variables)
+    }
+
+    fn spawn(
+        &self,
+        program: &Path,
+        (name, arguments): (&str, &[&str]),
+        variables: &[(&str, &str)],
+    ) -> Process {
+        let state = self.folder.path().join(name);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = self.folder.path().join(format!("{name}-{port}.log"));
+        let log = File::create(&path).unwrap();
+        let child = Command::new(program)
+            .env("MILLSTREAM_PHASE_FILE", path.with_extension("phase"))
+            .envs(variables.iter().copied())
+            .args(["run", "--http", &format!("127.0.0.1:{port}"), "--state-dir"])
+            .arg(&state)
+            .args(arguments)
+            .arg(self.pipeline())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Process { child, state, port, log: path }
+    }
+
+    /// Starts an instance and waits until it is ready.
+    pub fn start_ready(&self, name: &str, arguments: &[&str]) -> Process {
+        let process = self.start(name, arguments);
+        process.wait_ready();
+        process
+    }
+}
+
+/// One instance; killed with the value.
+pub struct Process {
+    child: Child,
+    pub state: PathBuf,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Process {
+    pub fn instance(&self) -> String {
+        fs::read_to_string(self.state.join("INSTANCE")).unwrap().trim().to_owned()
+    }
+
+    fn ask(&self, path: &str) -> Option<Value> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// The partitions that run, and which worker has each.
+    pub fn running(&self) -> BTreeMap<String, i64> {
+        let status = self.ask("/status").unwrap_or_default();
+        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+        tasks
+            .iter()
+            .filter(|task| task["state"] == "running")
+            .map(|task| (task["task"].as_str().unwrap().to_owned(), task["worker"].as_i64().unwrap()))
+            .collect()
+    }
+
+    /// How many partitions each worker that has any runs.
+    pub fn shares(&self) -> Vec<usize> {
+        let running = self.running();
+        let workers: BTreeSet<i64> = running.values().copied().collect();
+        workers.iter().map(|worker| running.values().filter(|w| *w == worker).count()).collect()
+    }
+
+    pub fn wait_ready(&self) {
+        self.until("ready", |process| process.ask("/readyz").is_some_and(|said| said["ready"] == true));
+    }
+
+    pub fn until(&self, what: &str, condition: impl Fn(&Process) -> bool) {
+        let before = Instant::now();
+        while !condition(self) {
+            assert!(before.elapsed() < LIMIT, "not {what}:\n{}", self.said());
+            breathe();
+        }
+    }
+
+    /// The partitions that stopped, and why.
+    pub fn stopped(&self) -> BTreeMap<String, String> {
+        let status = self.ask("/status").unwrap_or_default();
+        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+        let stopped = tasks.iter().filter(|task| task["state"] == "stopped");
+        stopped.map(|task| (task["task"].to_string(), task["reason"].to_string())).collect()
+    }
+
+    /// Whether the fault build says that it stands at this arrival at a point, or has passed it.
+    pub fn has_reached(&self, point: &str, arrival: u64) -> bool {
+        let line = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
+        let mut words = line.split_whitespace();
+        words.next() == Some(point)
+            && words
+                .next()
+                .and_then(|number| number.parse::<u64>().ok())
+                .is_some_and(|number| number >= arrival)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([name, id]).status().unwrap().success());
+    }
+
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub fn wait_exit(&mut self) -> i32 {
+        let before = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().expect("no signal");
+            }
+            assert!(before.elapsed() < LIMIT, "it runs on:\n{}", self.said());
+            breathe();
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The end of its log.
+    pub fn said(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.chars().skip(text.chars().count().saturating_sub(6_000)).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let before = Instant::now();
+    while !condition() {
+        assert!(before.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        breathe();
+    }
+}
+
+/// Leaves the machine to whom it is waited for.
+pub fn breathe() {
+    std::thread::park_timeout(Duration::from_millis(50));
+}
+
+/// A state directory as a careless person copies it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
