@@ -34,6 +34,7 @@ fn main() -> Result<(), KafkaError> {
         application: group.clone(),
         instance: instance.clone(),
         worker: 0,
+        max_record_bytes: 1 << 20,
     };
     let copied = Copier::open(&settings, input, output)?.run()?;
     println!("{copied}");
