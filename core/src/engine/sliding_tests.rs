@@ -25,7 +25,7 @@ connections: {{ kafka: {{ bootstrap.servers: "localhost:9092" }} }}
 sources:
   clicks:
     topic: clicks
-    fields: {{ at: timestamp_s!, page: text!, user: text, ms: bigint }}
+    fields: {{ at: timestamp_s!, page: text!, who: text, ms: bigint }}
     event_time: at
     watermark: {{ delay: {DELAY}s }}
 late: {{ allowed_lateness: {ALLOWED}s }}
@@ -37,8 +37,8 @@ aggregates:
     select:
       n: count(*)
       slowest: max(ms)
-      users: approx_distinct(user)
-      quick: "approx_distinct(user) filter (where ms < 50)"
+      users: approx_distinct(who)
+      quick: "approx_distinct(who) filter (where ms < 50)"
       late: late_rows()
     to: {{ table: views, key: [window_start, page] }}
 "#
@@ -81,7 +81,7 @@ impl Click {
     fn json(&self) -> Vec<u8> {
         let user = self.user.map_or("null".to_owned(), |u| format!("\"u{u}\""));
         let ms = self.ms.map_or("null".to_owned(), |v| v.to_string());
-        format!("{{\"at\":{},\"page\":\"/{}\",\"user\":{user},\"ms\":{ms}}}", self.second, self.page)
+        format!("{{\"at\":{},\"page\":\"/{}\",\"who\":{user},\"ms\":{ms}}}", self.second, self.page)
             .into_bytes()
     }
 }
