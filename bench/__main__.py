@@ -1,100 +1,194 @@
-"""`./dev bench`: how many events per second one whole run takes in, from its start to its end.
+"""`./dev bench`: what workload W1 costs, beside a plain copy of the topic, on these servers.
 
-The log of the demo is sent again and again, each time four days later, so that no record is late for its window.
+Owns: arguments and what is printed. Figures also go to .dev/bench/ as JSON, sweeps as a plot.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from pathlib import Path
 
-from confluent_kafka import Producer
+from bench.corner import RESULTS
+from bench.drain import Load, Miscounted, as_json, drain
+from bench.hotspots import RECIPE, hotspots
+from bench.live import Rate, live
+from bench.pipeline import OUTPUTS, NotSupported, with_outputs
+from bench.plot import plot
+from bench.program import ProgramFailed
+from bench.smoke import smoke
+from bench.sweep import SWEEPS, results
+from bench.table import table
 
-from demo.books import Books
-from demo.events import LINES, Message, messages
-from demo.processor import Processor
-from demo.world import INPUT, World
+EVENTS = 2_000_000
+COLUMNS = {
+    "events/s": "events_per_second",
+    "CPU us/event": "processor_us",
+    "broker": "broker_us",
+    "PostgreSQL": "postgres_us",
+    "peak MiB": "peak_rss_mib",
+}
+EPILOG = """examples:
+  ./dev bench                                    2,000,000 events through outputs A, B and D, and a plain copy of them
+  ./dev bench drain --outputs AD --rounds 3
+  ./dev bench live --rate 5000 --seconds 60
+  ./dev bench sweep keys partitions --points 1000,10000,100000
+  ./dev bench hotspots --outputs AD
 
-LATER = timedelta(days=4)
-MOST = 1_000 * LINES  # more would reach into the future
+`CPU us/event` is the program's own; `broker` and `PostgreSQL` are the servers' time per event meanwhile. Measure on a
+machine that does nothing else: what others do there counts as the servers' time, and takes from everybody's speed."""
 
 
-def main() -> int:
-    events = parse_arguments()
-    world = World("bench")
-    world.make()
-    started = time.monotonic()
-    send(world, events)
-    print(f"sent {events:,} events in {time.monotonic() - started:.1f} s", flush=True)
-    processor = Processor(world)
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
     try:
-        return measure(world, processor, events)
-    finally:
-        processor.stop()
+        return options.run(options)
+    except NotSupported as refused:
+        print(f"bench: this program does not take the pipeline:\n{refused}", file=sys.stderr)
+    except (ProgramFailed, Miscounted, TimeoutError, LookupError) as failed:
+        print(f"bench: {failed}", file=sys.stderr)
+    return 1
 
 
-def parse_arguments() -> int:
-    parser = argparse.ArgumentParser(prog="./dev bench")
-    parser.add_argument("--events", type=int, default=1_000_000, metavar="N", help=f"at most {MOST:,}")
-    events = parser.parse_args().events
-    if not 0 < events <= MOST:
-        parser.error(f"--events must be from 1 to {MOST:,}")
-    return events
-
-
-def send(world: World, events: int) -> None:
-    producer = Producer(
-        {"bootstrap.servers": world.brokers, "linger.ms": 20, "compression.type": "lz4", "log_level": 3}
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for message in repeated(events):
-        while True:
-            try:
-                producer.produce(INPUT, message.value, message.key)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    if unsent := producer.flush(60):
-        raise TimeoutError(f"Kafka has not taken {unsent} events within 60 s")
+    commands = parser.add_subparsers(dest="command", required=True)
 
+    def command(name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=about)
+        made.set_defaults(run=run)
+        return made
 
-def repeated(events: int) -> Iterator[Message]:
-    """The log's events round after round, with times and ids of their own."""
-    once = [(message, json.loads(message.value)) for message in messages() if message.key is not None]
-    for number in range(events):
-        turn, line = divmod(number, len(once))
-        message, event = once[line]
-        if turn == 0:
-            yield message
-            continue
-        moved = datetime.fromisoformat(event["event_time"]) + turn * LATER
-        changes = {
-            "event_time": moved.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "event_id": f"{turn:04x}{event['event_id'][4:]}",
-        }
-        yield Message(message.key, json.dumps(event | changes, separators=(",", ":")).encode())
-
-
-def measure(world: World, processor: Processor, events: int) -> int:
-    started = time.monotonic()
-    processor.start("--until-end")
-    status, memory = processor.wait()
-    seconds = time.monotonic() - started
-    if status != 0:
-        print(
-            f"bench: millstream ended with exit status {status}. The end of {world.log}:\n{processor.log_end()}"
+    backlog = command("drain", run_drain, "work off a backlog (the default)")
+    pace = command("live", run_live, "latency from produce to readable, at a steady rate")
+    sizes = command("sweep", run_sweep, "cost per event against size: " + ", ".join(SWEEPS))
+    spots = command("hotspots", run_hotspots, "where the processor's time goes, by perf")
+    command("smoke", run_smoke, "everything at a small size, looking at counts alone")
+    for made in (backlog, sizes, spots):
+        made.add_argument("--events", type=positive, default=EVENTS, metavar="N", help=f"({EVENTS:,})")
+    for made in (backlog, pace, spots):
+        letters = "; ".join(f"{letter}: {about}" for letter, about in OUTPUTS.items())
+        made.add_argument("--outputs", type=outputs, default="ABD", metavar="LETTERS", help=letters)
+        made.add_argument("--workers", type=positive, metavar="N")
+        made.add_argument("--partitions", type=positive, default=3, metavar="N")
+    for made in (backlog, sizes):
+        made.add_argument(
+            "--rounds", type=positive, default=1, metavar="N", help="show the cheapest of so many"
         )
+    pace.add_argument("--rate", type=positive, default=5_000, metavar="N", help="events per second (5,000)")
+    pace.add_argument("--seconds", type=positive, default=30, metavar="N")
+    pace.add_argument("--warm-up", type=int, default=3, metavar="N", help="seconds that do not count (3)")
+    sizes.add_argument(
+        "sweeps", nargs="*", choices=[*SWEEPS, []], metavar="SWEEP", help="all of them if none is named"
+    )
+    sizes.add_argument("--points", type=numbers, metavar="N,N,...", help="other sizes than the usual")
+    known = arguments and arguments[0] in [*commands.choices, "-h", "--help"]
+    return parser.parse_args(arguments if known else ["drain", *arguments])
+
+
+def positive(text: str) -> int:
+    number = int(text.replace("_", ""))
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def numbers(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]
+
+
+def outputs(text: str) -> str:
+    letters = text.upper()
+    if not letters or set(letters) - set(OUTPUTS):
+        raise argparse.ArgumentTypeError(f"must be letters of {', '.join(OUTPUTS)}")
+    return letters
+
+
+def run_drain(options: argparse.Namespace) -> int:
+    load = Load(options.events, options.partitions)
+    pipeline = with_outputs(options.outputs)
+    print(
+        f"W1: {load.events:,} events in {load.partitions} partitions, outputs {', '.join(options.outputs)}",
+        flush=True,
+    )
+    rounds = []
+    for _ in range(options.rounds):
+        rounds.append(drain(pipeline, load, options.workers))
+        if options.rounds > 1:
+            print(f"  {rounds[-1].processor.figures()['events_per_second']:,.0f} events/s", flush=True)
+    result = as_json(load, rounds) | {"outputs": options.outputs, "workers": options.workers}
+    best = result["best"]
+    rows = [[name, *(best[name][key] for key in COLUMNS.values())] for name in ("processor", "plain")]
+    rows.append(["ratio", best["ratio"]["throughput"], best["ratio"]["processor_cost"], "", "", ""])
+    print(table(["", *COLUMNS], rows))
+    print(", ".join(f"{rows:,} rows in {name}" for name, rows in best["rows"].items()))
+    keep("drain", result)
+    return 0
+
+
+def run_live(options: argparse.Namespace) -> int:
+    rate = Rate(options.rate, options.seconds, options.partitions, options.warm_up)
+    result = live(with_outputs(options.outputs), rate, options.workers)
+    print(
+        f"{rate.events_per_second:,} events/s for {rate.seconds} s, {result['measured']:,} of them measured"
+    )
+    names = [*result["milliseconds"], "CPU us/event", "broker", "PostgreSQL"]
+    costs = [result[key] for key in ("processor_us", "broker_us", "postgres_us")]
+    print(
+        table(
+            [f"{name} ms" if name.startswith("p") else name for name in names],
+            [[*result["milliseconds"].values(), *costs]],
+        )
+    )
+    keep("live", result)
+    return 0
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    for name in options.sweeps or SWEEPS:
+        sweep = SWEEPS[name]
+        print(f"{name}: {sweep.about}", flush=True)
+        found = list(results(sweep, options.events, options.points or list(sweep.points), options.rounds))
+        measured = [result for result in found if "skipped" not in result]
+        columns = {sweep.axis: "size", "events": "events", "rows": "rows", **COLUMNS}
+        print(table(list(columns), [[result[key] for key in columns.values()] for result in measured]))
+        for result in found:
+            if "skipped" in result:
+                print(f"{result['size']:,} skipped: {result['skipped']}")
+        path = keep(f"sweep-{name}", {"axis": sweep.axis, "results": found})
+        if plot(f"{name}: {sweep.about}", sweep.axis, found, path.with_suffix(".svg")):
+            print(f"plot in {path.with_suffix('.svg')}")
+    return 0
+
+
+def run_hotspots(options: argparse.Namespace) -> int:
+    load = Load(options.events, options.partitions)
+    found = hotspots(with_outputs(options.outputs), load, options.workers)
+    if found is None:
+        print(RECIPE)
         return 1
-    counts = Books(world.database_url, world.application).counts()
-    print(
-        f"read {counts.read:,} = accepted {counts.accepted:,} + duplicate {counts.duplicate:,} + dead {counts.dead:,}"
-    )
-    print(
-        f"{seconds:.2f} s from start to end, {events / seconds:,.0f} events/s, at most {memory // 1024:,} MiB of memory"
-    )
-    return 0 if counts.balanced() and counts.read == events else 1
+    for title, shares in found.items():
+        print(table([title, "% of samples"], [[name, share] for name, share in shares.items()]), end="\n\n")
+    keep("hotspots", found)
+    return 0
+
+
+def run_smoke(_: argparse.Namespace) -> int:
+    for line in smoke():
+        print(line, flush=True)
+    return 0
+
+
+def keep(name: str, result: dict) -> Path:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,9 @@ build() {
   cargo build --release --locked --features fault --bin millstream-fault
 }
 
+# The yardstick of the bench: an example of the same package, so that nothing compiles twice for it.
+build_plain() { cargo build --release --locked --example plain; }
+
 millstream() {
   [[ -x $target/release/millstream ]] || build
   use_env

@@ -6,6 +6,7 @@ rust_least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$checkout/Cargo.toml")
 requirements=("$checkout/chaos/requirements.txt" "$checkout/devtools/requirements.txt")
 venv=$cache/venv-$(cat "${requirements[@]}" | sha256sum | cut -c 1-12)
 python=$venv/bin/python
+bench_requirements=$checkout/bench/requirements.txt
 
 # rustup's folder is on PATH only after a new login.
 cargo_folder=
@@ -43,6 +44,9 @@ missing_servers() {
   have mvn || echo maven
   postgres_bin >/dev/null || echo postgresql
 }
+
+# What only the bench needs comes with its first run.
+missing_bench-python() { missing_python; }
 
 missing_python() { ! lacks_venv || echo python3 python3-venv; }
 
@@ -104,6 +108,7 @@ need() {
   [[ " $* " != *' build '* ]] || check_rust
   [[ " $* " != *' lint '* ]] || check_rust_lint
   [[ " $* " != *' python '* ]] || make_venv
+  [[ " $* " != *' bench-python '* ]] || { make_venv; add_bench_packages; }
 }
 
 check_rust() {
@@ -127,4 +132,13 @@ make_venv() {
     > "$logs/pip.log" 2>&1 ||
     { show_log_end "$logs/pip.log"; die "pip could not install ${requirements[*]}: check the network and run again"; }
   touch "$venv/.complete"
+}
+
+add_bench_packages() {
+  cmp -s "$bench_requirements" "$venv/.bench" && return
+  say "adding what the bench plots with (once)"
+  "$python" -m pip install --quiet --disable-pip-version-check "--requirement=$bench_requirements" \
+    > "$logs/pip.log" 2>&1 ||
+    { show_log_end "$logs/pip.log"; die "pip could not install $bench_requirements: check the network and run again"; }
+  cp "$bench_requirements" "$venv/.bench"
 }

@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod postgres;
 pub mod state;
 
+pub mod generate;
 pub mod runtime;
 
 pub mod http;

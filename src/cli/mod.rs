@@ -6,6 +6,7 @@
 mod drain;
 mod exit;
 mod file;
+mod generate;
 mod healthcheck;
 pub mod logging;
 mod output;
@@ -57,6 +58,8 @@ enum Command {
     Test(test::TestArguments),
     /// Run the whole engine on a file of events and print the tables; needs no server.
     Try(try_file::TryArguments),
+    /// Make events at any rate, with late, repeated and bad ones, into a topic or a file.
+    Generate(Box<generate::GenerateArguments>),
     /// Show where a running or stopped pipeline stands.
     Status(status::StatusArguments),
     /// Let the instance of a state directory leave its group and end; its partitions move at once.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Try(arguments) => try_file::try_file(&arguments),
+        Command::Generate(arguments) => generate::generate(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Drain(arguments) => drain::drain(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),

@@ -187,7 +187,10 @@ fn field(field: &Field) -> FieldView {
 }
 
 fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
-    let Window::Tumbling { size } = aggregate.window;
+    let window = match aggregate.window {
+        Window::Tumbling { size } => format!("tumble {}", span(size)),
+        Window::Sliding { size, slide } => format!("slide {} size {}", span(slide), span(size)),
+    };
     let by = aggregate.by.iter().map(|by| (&by.name, by.expr.canonical()));
     let selected = aggregate.select.iter().map(|s| (&s.name, call(s)));
     let meanings: Vec<_> = by.chain(selected).collect();
@@ -195,7 +198,7 @@ fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
         name: aggregate.name.to_string(),
         from: plan.sources[aggregate.source.0].name.to_string(),
         condition: aggregate.condition.as_ref().map(|c| c.canonical()),
-        window: format!("tumble {}", span(size)),
+        window,
         allowed_lateness: span(aggregate.allowed_lateness),
         table: aggregate.table.name.clone(),
         key: aggregate.table.key.iter().map(ToString::to_string).collect(),
@@ -214,16 +217,13 @@ fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
 }
 
 fn call(selected: &Selected) -> String {
-    let function = match selected.function {
-        Function::Count => "count",
-        Function::Sum => "sum",
-        Function::Min => "min",
-        Function::Max => "max",
-        Function::Avg => "avg",
+    let argument = match &selected.argument {
+        Some(argument) => argument.canonical(),
+        None if selected.function == Function::LateRows => String::new(),
+        None => "*".to_owned(),
     };
-    let argument = selected.argument.as_ref().map_or_else(|| "*".to_owned(), |a| a.canonical());
     let filter = selected.filter.as_ref().map(|f| format!(" filter (where {})", f.canonical()));
-    format!("{function}({argument}){}", filter.unwrap_or_default())
+    format!("{}({argument}){}", selected.function.name(), filter.unwrap_or_default())
 }
 
 fn record(plan: &Plan, output: &RecordOutput) -> RecordView {

@@ -31,6 +31,16 @@ const FIXED: [&str; 13] = [
     "transaction.timeout.ms",
 ];
 
+/// Who must have a record before a plain producer calls it delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nobody: it was sent.
+    None,
+    Leader,
+    /// All replicas in sync; each record then is in the log once, whatever is repeated on the way.
+    All,
+}
+
 /// What identifies a worker's clients, and the user's librdkafka settings.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
@@ -115,6 +125,25 @@ impl KafkaSettings {
         )
     }
 
+    /// For a producer without transactions, which waits out an outage.
+    pub(super) fn plain_producer(&self, acks: Acks) -> Result<ClientConfig, KafkaError> {
+        let (acks, idempotent) = match acks {
+            Acks::None => ("0", "false"),
+            Acks::Leader => ("1", "false"),
+            Acks::All => ("all", "true"),
+        };
+        self.build(
+            &[
+                ("compression.type", "lz4"),
+                ("linger.ms", "5"),
+                ("queue.buffering.max.messages", "500000"),
+                ("queue.buffering.max.kbytes", "131072"),
+                ("topic.metadata.propagation.max.ms", "5000"),
+            ],
+            &[("acks", acks), ("enable.idempotence", idempotent), ("delivery.report.only.error", "true")],
+        )
+    }
+
     /// For a client that belongs to no group and writes nothing.
     pub(super) fn admin(&self) -> Result<ClientConfig, KafkaError> {
         self.build(&[], &[])
@@ -170,6 +199,20 @@ mod tests {
         assert_eq!(config.get("linger.ms"), Some("0"));
         let error = settings(&[("isolation.level", "read_uncommitted")]).consumer().unwrap_err();
         assert!(error.to_string().contains("isolation.level"), "{error}");
+    }
+
+    #[test]
+    fn plain_producer_is_idempotent_where_all_acknowledge() {
+        for (acks, expect) in
+            [(Acks::None, ("0", "false")), (Acks::Leader, ("1", "false")), (Acks::All, ("all", "true"))]
+        {
+            let config = settings(&[]).plain_producer(acks).unwrap();
+            assert_eq!(config.get("transactional.id"), None);
+            assert_eq!(
+                (config.get("acks"), config.get("enable.idempotence")),
+                (Some(expect.0), Some(expect.1))
+            );
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod producer;
 
 pub use admin::{Admin, TopicDescription};
 pub use batch::{Batch, BatchItem, Record, Run};
-pub use config::KafkaSettings;
+pub use config::{Acks, KafkaSettings};
 pub use consumer::Consumer;
 pub use context::GroupEvent;
 pub use error::KafkaError;

@@ -1,4 +1,5 @@
-//! A worker's transactional producer: whatever fails, it is discarded and another is made; it never aborts.
+//! A worker's transactional producer: whatever fails, it is discarded and another is made; it never aborts. And a plain
+//! one, for whoever needs no transaction.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use millstream_core::model::{Offset, Partition, TopicPartition};
 use rdkafka::client::NativeClient;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -15,7 +17,7 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use crate::clock::{Deadline, Stopwatch};
 
-use super::config::{KafkaSettings, TRANSACTION_TIMEOUT};
+use super::config::{Acks, KafkaSettings, TRANSACTION_TIMEOUT};
 use super::context::DeliveryNotes;
 use super::error::{KafkaError, Undelivered};
 use super::ffi::{self, GroupMetadata, TopicHandle};
@@ -27,16 +29,20 @@ pub const COMMIT: &str = "commit the transaction";
 const FLUSH_SLICE: Duration = Duration::from_millis(5);
 /// How long a full queue is left to empty before the next try.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(1);
+/// How long a plain producer waits for room in its queue: as long as librdkafka tries to deliver a record.
+const PLAIN_PATIENCE: Duration = Duration::from_secs(300);
 /// Events served between two slices: failures come bundled, log lines one by one.
 const EVENTS_PER_SLICE: usize = 16;
 
-/// The producer of one worker. All its calls but `discard` belong to one thread.
+/// The producer of one thread: all its calls but `discard` belong to it.
 ///
 /// Order: topics are dropped before the client.
 pub struct Producer {
     topics: Vec<(Arc<str>, TopicHandle)>,
     client: BaseProducer<DeliveryNotes>,
     socket_timeout: Duration,
+    /// How long a full queue is waited for.
+    patience: Duration,
     in_doubt: AtomicBool,
 }
 
@@ -64,14 +70,26 @@ pub struct CommittedOffset {
 }
 
 impl Producer {
-    /// Makes the client; fences nobody yet, and does not need a broker.
+    /// Makes the client of a worker; fences nobody yet, and does not need a broker.
     pub fn open(settings: &KafkaSettings) -> Result<Producer, KafkaError> {
-        let client = settings
-            .producer()?
+        Producer::make(settings, &settings.producer()?, TRANSACTION_TIMEOUT)
+    }
+
+    /// Makes a client without transactions: only `produce_batch`, `produce_one`, `check` and `drain` are for it.
+    pub fn open_plain(settings: &KafkaSettings, acks: Acks) -> Result<Producer, KafkaError> {
+        Producer::make(settings, &settings.plain_producer(acks)?, PLAIN_PATIENCE)
+    }
+
+    fn make(
+        settings: &KafkaSettings,
+        config: &ClientConfig,
+        patience: Duration,
+    ) -> Result<Producer, KafkaError> {
+        let client = config
             .create_with_context(DeliveryNotes::default())
             .map_err(|error| KafkaError::of_client("make the producer", error))?;
-        let socket_timeout = settings.socket_timeout();
-        Ok(Producer { topics: Vec::new(), client, socket_timeout, in_doubt: AtomicBool::new(false) })
+        let (socket_timeout, in_doubt) = (settings.socket_timeout(), AtomicBool::new(false));
+        Ok(Producer { topics: Vec::new(), client, socket_timeout, patience, in_doubt })
     }
 
     /// The topic by its name, which is looked up once.
@@ -101,7 +119,7 @@ impl Producer {
         self.client.begin_transaction().map_err(|error| KafkaError::of_client("begin a transaction", error))
     }
 
-    /// Queues copies of the records, in their order. A full queue is waited for, at most as long as a transaction
+    /// Queues copies of the records, in their order. A full queue is waited for, in a transaction at most as long as it
     /// lives. An error leaves part of them queued: the transaction must not be committed.
     pub fn produce_batch(
         &self,
@@ -143,6 +161,12 @@ impl Producer {
             })
         })
         .map_err(|(code, key)| self.undelivered(topic, partition, key, code))
+    }
+
+    /// Serves what came meanwhile. The first record that was not delivered is the error.
+    pub fn check(&self) -> Result<(), KafkaError> {
+        self.serve();
+        self.failure()
     }
 
     /// Waits until every queued record is acknowledged. The first that was not is the error.
@@ -238,7 +262,7 @@ impl Producer {
         &self,
         mut attempt: impl FnMut() -> Result<(), (Code, Option<&'k [u8]>)>,
     ) -> Result<(), (Code, Option<&'k [u8]>)> {
-        let deadline = Deadline::after(TRANSACTION_TIMEOUT);
+        let deadline = Deadline::after(self.patience);
         loop {
             match attempt() {
                 Err((Code::QueueFull, key)) => {

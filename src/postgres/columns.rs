@@ -74,6 +74,8 @@ impl<'a> ColumnArray<'a> {
     pub(super) fn push_accumulator(&mut self, accumulator: &'a Accumulator) {
         match (self, accumulator) {
             (ColumnArray::Bigint(array), Accumulator::Count(n)) => array.push(Some(*n)),
+            // A new row's estimate is written once all its sketches are known.
+            (ColumnArray::Bigint(array), Accumulator::Distinct(_)) => array.push(Some(0)),
             (ColumnArray::Numeric(array), Accumulator::Integer { sum, count }) => {
                 array.push((*count > 0).then(|| sum.to_string()));
             }

@@ -1,6 +1,7 @@
 //! One epoch in one transaction: the decision, result rows, dead letters.
 
 use millstream_core::aggregate::Accumulator;
+use millstream_core::engine::PartitionSketch;
 use millstream_core::model::{DataType, EventTime, TopicPartition, Value, WindowSpan};
 use millstream_core::pipeline::{Aggregate, Function};
 use tokio_postgres::types::{Json, ToSql};
@@ -13,6 +14,7 @@ use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
 use super::session::{bounded, commit};
+use super::sketches::{self, SketchStatements, is_sketched, merge_sketches, sweep_sketches};
 use super::{PostgresError, Session, quote};
 
 /// Rows per statement: keeps each well below `statement_timeout` and its parameters in some megabytes.
@@ -49,6 +51,8 @@ pub struct ResultDelta {
     pub key: Vec<Value<'static>>,
     /// One per selected column.
     pub accumulators: Vec<Accumulator>,
+    /// Of the columns with a distinct count.
+    pub sketches: Vec<PartitionSketch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +108,13 @@ impl Session {
         #[cfg(feature = "fault")]
         deliberate::after_progress(&transaction, &epoch.deliberate).await?;
         for (delta, table) in in_table_order(epoch).into_iter().zip(&statements.tables) {
-            for rows in delta.rows.chunks(ROWS_PER_STATEMENT) {
-                merge_rows(&transaction, table, epoch.application, delta.aggregate, rows).await?;
+            let aggregate = delta.aggregate;
+            let size = if is_sketched(aggregate) { sketches::ROWS_PER_STATEMENT } else { ROWS_PER_STATEMENT };
+            for rows in delta.rows.chunks(size) {
+                merge_rows(&transaction, table, epoch.application, aggregate, rows).await?;
+            }
+            if let Some(statements) = &table.sketches {
+                sweep_sketches(&transaction, statements, epoch.application, aggregate).await?;
             }
         }
         hooks(Step::RowsMerged);
@@ -137,7 +146,8 @@ impl Session {
                 true => Some(self.prepared("millstream.partials", partials_sql()).await?),
                 false => None,
             };
-            tables.push(TableStatements { upsert, partials });
+            let sketches = self.prepare_sketches(epoch, delta.aggregate).await?;
+            tables.push(TableStatements { upsert, partials, sketches });
         }
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
@@ -159,6 +169,7 @@ struct EpochStatements {
 struct TableStatements {
     upsert: Statement,
     partials: Option<Statement>,
+    sketches: Option<SketchStatements>,
 }
 
 /// Order: all workers write their tables by name and rows by key, so none waits for one that waits for it.
@@ -274,12 +285,14 @@ fn upsert_sql(aggregate: &Aggregate) -> String {
     )
 }
 
-/// How a delta meets the value that stands there. An average comes finished from its partial sums.
+/// How a delta meets the value that stands there. An average comes finished from its partial sums, a distinct count
+/// comes afterwards.
 fn merge_sql(function: Function, data_type: DataType, column: &str) -> String {
     let collate = if data_type == DataType::Text { " COLLATE \"C\"" } else { "" };
     let pair = format!("t.{column}{collate}, excluded.{column}{collate}");
     match function {
-        Function::Count => format!("{column} = t.{column} + excluded.{column}"),
+        Function::Count | Function::LateRows => format!("{column} = t.{column} + excluded.{column}"),
+        Function::ApproxDistinct => format!("{column} = t.{column}"),
         Function::Sum => {
             format!("{column} = coalesce(t.{column} + excluded.{column}, t.{column}, excluded.{column})")
         }
@@ -301,7 +314,8 @@ async fn merge_rows(
     aggregate: &Aggregate,
     rows: &[ResultDelta],
 ) -> Result<(), PostgresError> {
-    debug_assert!(rows.windows(2).all(|pair| pair[0].row_key < pair[1].row_key), "sorted and merged");
+    let place = |row: &ResultDelta| (row.window.start, row.row_key.clone());
+    debug_assert!(rows.is_sorted_by(|a, b| place(a) < place(b)), "sorted and merged");
     let averages = match &statements.partials {
         Some(statement) => merge_partials(transaction, statement, application, aggregate, rows).await?,
         None => Vec::new(),
@@ -328,5 +342,8 @@ async fn merge_rows(
     }
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(ColumnArray::parameter).collect();
     bounded(&aggregate.table.name, transaction.execute(&statements.upsert, &parameters)).await?;
-    Ok(())
+    match &statements.sketches {
+        Some(statements) => merge_sketches(transaction, statements, application, aggregate, rows).await,
+        None => Ok(()),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
-use millstream_core::model::{OwnerEpoch, TopicPartition};
+use millstream_core::model::{EventTime, OwnerEpoch, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Statement};
 
@@ -46,6 +46,8 @@ pub struct Session {
     pub(super) backend: Backend,
     /// Tasks in whose progress rows this backend stands recorded.
     pub(super) recorded: HashSet<(TopicPartition, OwnerEpoch)>,
+    /// Per aggregate with sketches, from which window on they were kept when old ones were last looked for.
+    pub(super) swept: HashMap<String, EventTime>,
     driver: JoinHandle<()>,
     statements: HashMap<String, Statement>,
     broken: bool,
@@ -93,6 +95,7 @@ impl Session {
             backend,
             recorded: HashSet::new(),
             driver,
+            swept: HashMap::new(),
             statements: HashMap::new(),
             broken: false,
         })

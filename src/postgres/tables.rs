@@ -99,8 +99,8 @@ pub fn ddl_sql(plan: &Plan) -> String {
         "\nGRANT USAGE ON SCHEMA millstream TO :\"role\";
 GRANT SELECT ON ALL TABLES IN SCHEMA millstream TO :\"role\";
 GRANT INSERT, UPDATE ON millstream.application, millstream.outputs, millstream.progress, millstream.partials,
-    millstream.aggregates TO :\"role\";
-GRANT DELETE ON millstream.aggregates TO :\"role\";
+    millstream.aggregates, millstream.sketches TO :\"role\";
+GRANT DELETE ON millstream.aggregates, millstream.sketches TO :\"role\";
 GRANT INSERT ON millstream.{} TO :\"role\";\n",
         quote(dead_letters)
     ));

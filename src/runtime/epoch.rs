@@ -243,6 +243,7 @@ fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'
                 row_key: row_key(row.window.start, &row.key),
                 key: decode_group_key(&row.key).map_err(corrupt)?,
                 accumulators: row.accumulators,
+                sketches: row.sketches,
             });
         }
         results.push(AggregateDelta { aggregate: &plan.aggregates[id], rows: deltas });

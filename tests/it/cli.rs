@@ -91,7 +91,7 @@ fn valid_file_is_counted() {
     let said = run(&["validate", &path(FIFTY)], b"");
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(
-        said.stdout.ends_with(": valid: 1 source, 1 aggregate, 1 record output, 2 tests\n"),
+        said.stdout.ends_with(": valid: 1 source, 2 aggregates, 1 record output, 2 tests\n"),
         "{}",
         said.stdout
     );
@@ -112,14 +112,14 @@ fn wrong_usage_is_2_and_a_missing_file_78() {
 }
 
 #[test]
-fn fifty_page_views_at_one_instant_are_one_row_by_test() {
+fn fifty_page_views_at_one_instant_are_one_row_and_five_sliding_ones_by_test() {
     let said = run(&["test", &path(FIFTY)], b"");
     assert_eq!(said.code, 0, "{}", said.stdout);
     assert_eq!(said.stdout, "ok      fifty page views\nok      clicks are no views\n2 passed, 0 failed\n");
 }
 
 #[test]
-fn fifty_page_views_at_one_instant_are_one_row_by_try() {
+fn fifty_page_views_at_one_instant_are_one_row_and_five_sliding_ones_by_try() {
     for partitions in ["1", "3"] {
         let more =
             ["--output", "json", "--partitions", partitions, "--commit-time", "2026-02-01T00:00:00.5Z"];
@@ -135,6 +135,16 @@ fn fifty_page_views_at_one_instant_are_one_row_by_try() {
             }],
         });
         assert_eq!(json["aggregates"]["page_view_counts"], expect, "{partitions} partitions");
+        let row = |minute: i32| {
+            serde_json::json!({
+                "window_start": format!("2026-01-30T01:{minute}:00.000000Z"),
+                "window_end": format!("2026-01-30T01:{}:00.000000Z", minute + 5),
+                "page_url": "/products", "views": 50, "users": 50, "late": 0, "final": false,
+            })
+        };
+        let sliding = &json["aggregates"]["page_views_sliding"];
+        assert_eq!(sliding["rows"], (14..=18).map(row).collect::<Value>(), "{partitions} partitions");
+        assert_eq!((&sliding["matched"], &sliding["partly_late"]), (&50.into(), &0.into()));
         assert_eq!(json["verdicts"].as_array().map(Vec::len), partitions.parse().ok());
         let records = json["records"].as_array().expect("a list");
         assert_eq!(records.len(), 50);

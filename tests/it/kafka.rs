@@ -16,19 +16,19 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// What a test sees of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    offset: Offset,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
+pub struct Seen {
+    pub offset: Offset,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
 }
 
-type Log = BTreeMap<TopicPartition, Vec<Seen>>;
+pub type Log = BTreeMap<TopicPartition, Vec<Seen>>;
 
-fn unique(name: &str) -> String {
+pub fn unique(name: &str) -> String {
     format!("{name}-{}", Uuid::new_v4().simple())
 }
 
-fn settings(application: &str) -> KafkaSettings {
+pub fn settings(application: &str) -> KafkaSettings {
     let servers = std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap_or_else(|_| "127.0.0.1:29092".into());
     KafkaSettings {
         client: BTreeMap::from([("bootstrap.servers".to_owned(), servers)]),
@@ -86,7 +86,7 @@ fn event(consumer: &mut Consumer) -> GroupEvent {
 }
 
 /// Joins the group and takes every partition, reading from `at`.
-fn join(settings: &KafkaSettings, topic: &str, at: Offset) -> Consumer {
+pub fn join(settings: &KafkaSettings, topic: &str, at: Offset) -> Consumer {
     let mut consumer = Consumer::open(settings).unwrap();
     consumer.subscribe(&[topic]).unwrap();
     take(&mut consumer, at);
@@ -137,7 +137,7 @@ fn poll_batch_into(consumer: &mut Consumer, log: &mut Log) -> usize {
     found
 }
 
-fn read(consumer: &mut Consumer, records: usize) -> Log {
+pub fn read(consumer: &mut Consumer, records: usize) -> Log {
     let mut log = Log::new();
     until("records", || {
         poll_into(consumer, &mut log);

@@ -7,6 +7,7 @@
 mod bad_records;
 mod bites;
 mod cli;
+mod generate;
 mod instances;
 mod kafka;
 mod postgres;

@@ -8,3 +8,5 @@ mod epochs;
 mod fencing;
 pub mod fixture;
 mod schema;
+mod sketches;
+mod views;

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use crate::model::{DataType, Date, EventTime, Value};
 use crate::pipeline::{Function, Selected};
 
-use super::nearest_quotient;
+use super::{Sketch, nearest_quotient};
 
 /// What one aggregate function keeps. SQL null rules: nulls are skipped; without a value all but counts are null.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,10 @@ pub enum Accumulator {
     },
     Min(Value<'static>),
     Max(Value<'static>),
+    /// `approx_distinct`; nothing before the first value.
+    Distinct(Option<Box<Sketch>>),
+    /// `late_rows()`: how many records were late for the windows that start before these times, in their order.
+    Late(Vec<(EventTime, i64)>),
 }
 
 /// Bytes that no accumulator wrote.
@@ -43,13 +47,20 @@ impl Accumulator {
             (Function::Sum | Function::Avg, _) => Accumulator::Integer { sum: 0, count: 0 },
             (Function::Min, _) => Accumulator::Min(Value::Null),
             (Function::Max, _) => Accumulator::Max(Value::Null),
+            (Function::ApproxDistinct, _) => Accumulator::Distinct(None),
+            (Function::LateRows, _) => Accumulator::Late(Vec::new()),
         }
     }
 
-    /// Adds one argument; `count(*)` passes any value that is not null.
-    pub fn add(&mut self, value: &Value<'_>) {
+    /// Adds one argument; `count(*)` and `late_rows()` pass any value that is not null. The record is late for the
+    /// windows that start before `late_before`.
+    pub fn add(&mut self, value: &Value<'_>, late_before: Option<EventTime>) {
         match (self, value) {
             (_, Value::Null) => {}
+            (Accumulator::Late(counts), _) => {
+                late_before.into_iter().for_each(|before| add_late(counts, before, 1));
+            }
+            (Accumulator::Distinct(sketch), v) => sketch.get_or_insert_default().add(v),
             (Accumulator::Count(n), _) => *n += 1,
             (Accumulator::Integer { sum, count }, Value::Bigint(v)) => {
                 *sum += i128::from(*v);
@@ -79,6 +90,14 @@ impl Accumulator {
             }
             (Accumulator::Min(kept), Accumulator::Min(v)) => keep(kept, v, Ordering::Less),
             (Accumulator::Max(kept), Accumulator::Max(v)) => keep(kept, v, Ordering::Greater),
+            (Accumulator::Distinct(_), Accumulator::Distinct(None)) => {}
+            (Accumulator::Distinct(kept), Accumulator::Distinct(Some(sketch))) => match kept {
+                Some(kept) => kept.merge(sketch),
+                None => *kept = Some(sketch.clone()),
+            },
+            (Accumulator::Late(kept), Accumulator::Late(counts)) => {
+                counts.iter().for_each(|(late_before, n)| add_late(kept, *late_before, *n));
+            }
             (kept, other) => unreachable!("one column, one kind: {kept:?} and {other:?}"),
         }
     }
@@ -97,6 +116,28 @@ impl Accumulator {
             Accumulator::Integer { sum, .. } => Value::Numeric(*sum),
             Accumulator::Double { sum, .. } => Value::Double(*sum),
             Accumulator::Min(v) | Accumulator::Max(v) => v.clone(),
+            Accumulator::Distinct(sketch) => Value::Bigint(sketch.as_ref().map_or(0, |s| s.estimate())),
+            Accumulator::Late(_) => unreachable!("counted per window first"),
+        }
+    }
+
+    /// What a slice adds to the window that starts at `start`: lateness is counted per window.
+    pub fn in_window(&self, start: EventTime) -> Accumulator {
+        match self {
+            Accumulator::Late(counts) => {
+                Accumulator::Count(counts.iter().filter(|(before, _)| start < *before).map(|(_, n)| n).sum())
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Bytes outside the accumulator itself.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Accumulator::Min(Value::Text(text)) | Accumulator::Max(Value::Text(text)) => text.len(),
+            Accumulator::Distinct(Some(sketch)) => sketch.heap_bytes(),
+            Accumulator::Late(counts) => counts.len() * size_of::<(EventTime, i64)>(),
+            _ => 0,
         }
     }
 
@@ -108,6 +149,8 @@ impl Accumulator {
     /// | 2 | integer | i128 sum, i64 count |
     /// | 3 | double | f64 sum, i64 count |
     /// | 4, 5 | min, max | value |
+    /// | 6 | distinct | u32 length, the sketch as DataSketches writes it; length 0: no value yet |
+    /// | 7 | late | u32 length, so many pairs of i64 microseconds, i64 |
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Accumulator::Count(n) => {
@@ -132,6 +175,20 @@ impl Accumulator {
                 out.push(5);
                 encode_value(v, out);
             }
+            Accumulator::Distinct(sketch) => {
+                let bytes = sketch.as_ref().map(|s| s.to_bytes()).unwrap_or_default();
+                out.push(6);
+                encode_length(bytes.len(), out);
+                out.extend_from_slice(&bytes);
+            }
+            Accumulator::Late(counts) => {
+                out.push(7);
+                encode_length(counts.len(), out);
+                for (late_before, n) in counts {
+                    out.extend_from_slice(&late_before.0.to_le_bytes());
+                    out.extend_from_slice(&n.to_le_bytes());
+                }
+            }
         }
     }
 
@@ -149,8 +206,30 @@ impl Accumulator {
             },
             4 => Accumulator::Min(decode_value(bytes)?),
             5 => Accumulator::Max(decode_value(bytes)?),
+            6 => Accumulator::Distinct(match take_sized(bytes)? {
+                [] => None,
+                sketch => Some(Box::new(Sketch::from_bytes(sketch)?)),
+            }),
+            7 => {
+                let mut counts = Vec::new();
+                for _ in 0..u32::from_le_bytes(take(bytes)?) {
+                    counts.push((
+                        EventTime(i64::from_le_bytes(take(bytes)?)),
+                        i64::from_le_bytes(take(bytes)?),
+                    ));
+                }
+                Accumulator::Late(counts)
+            }
             _ => return Err(AccumulatorError("unknown kind")),
         })
+    }
+}
+
+/// Few: a slice belongs to so many windows, and the watermark passes their ends one after the other.
+fn add_late(counts: &mut Vec<(EventTime, i64)>, late_before: EventTime, n: i64) {
+    match counts.binary_search_by_key(&late_before, |(before, _)| *before) {
+        Ok(at) => counts[at].1 += n,
+        Err(at) => counts.insert(at, (late_before, n)),
     }
 }
 
@@ -200,8 +279,7 @@ pub(crate) fn encode_value(value: &Value<'_>, out: &mut Vec<u8>) {
         }
         Value::Text(v) => {
             out.push(6);
-            let length = u32::try_from(v.len()).expect("a record is far below 4 GiB");
-            out.extend_from_slice(&length.to_le_bytes());
+            encode_length(v.len(), out);
             out.extend_from_slice(v.as_bytes());
         }
         Value::Numeric(v) => {
@@ -221,15 +299,25 @@ pub(crate) fn decode_value(bytes: &mut &[u8]) -> Result<Value<'static>, Accumula
         4 => Value::Timestamp(EventTime(i64::from_le_bytes(take(bytes)?))),
         5 => Value::Date(Date(i32::from_le_bytes(take(bytes)?))),
         6 => {
-            let length = u32::from_le_bytes(take(bytes)?) as usize;
-            let (text, rest) = bytes.split_at_checked(length).ok_or(AccumulatorError("cut off"))?;
-            *bytes = rest;
+            let text = take_sized(bytes)?;
             let text = std::str::from_utf8(text).map_err(|_| AccumulatorError("text is not UTF-8"))?;
             Value::Text(Cow::Owned(text.to_owned()))
         }
         7 => Value::Numeric(i128::from_le_bytes(take(bytes)?)),
         _ => return Err(AccumulatorError("unknown value kind")),
     })
+}
+
+fn encode_length(length: usize, out: &mut Vec<u8>) {
+    let length = u32::try_from(length).expect("a record is far below 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+fn take_sized<'b>(bytes: &mut &'b [u8]) -> Result<&'b [u8], AccumulatorError> {
+    let length = u32::from_le_bytes(take(bytes)?) as usize;
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(AccumulatorError("cut off"))?;
+    *bytes = rest;
+    Ok(taken)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], AccumulatorError> {

@@ -6,7 +6,9 @@
 
 mod accumulator;
 mod average;
+mod sketch;
 
 pub use accumulator::{Accumulator, AccumulatorError};
 pub(crate) use accumulator::{compare, encode_value};
 pub use average::nearest_quotient;
+pub use sketch::Sketch;

@@ -58,7 +58,9 @@ pub struct TaskStart {
 pub enum Take {
     /// Never seen: resolve its start, insert the row with it, and observe again.
     Bootstrap,
-    /// The row is there, its group offset may not be: commit `start` to the group, mark the row, and observe again.
+    /// The row is there, its group offset is not, or may not be: commit `start` to the group, mark the row, and observe
+    /// again. Also where the broker has forgotten the offset of a settled row: what is known of it is written down
+    /// before an epoch rests on it.
     FinishBootstrap {
         start: Offset,
     },
@@ -82,6 +84,7 @@ pub fn take(observed: &Observed) -> Take {
     }
     let outputs_from = match group_position(observed, row) {
         Ok(Some(k)) => k,
+        Ok(None) if row.bootstrapped => return Take::FinishBootstrap { start: row.next },
         Ok(None) => return Take::FinishBootstrap { start: row.start },
         Err(refusal) => return Take::Refuse(refusal),
     };
@@ -121,7 +124,7 @@ fn foreign(observed: &Observed, row: &Progress) -> Option<Refusal> {
     None
 }
 
-/// K, or `None` while the bootstrap has not been finished.
+/// K, or `None` where the group does not hold it yet, or not any more.
 fn group_position(observed: &Observed, row: &Progress) -> Result<Option<Offset>, Refusal> {
     if !observed.kafka_outputs {
         return Ok(row.bootstrapped.then_some(row.next));
@@ -130,7 +133,7 @@ fn group_position(observed: &Observed, row: &Progress) -> Result<Option<Offset>,
         None if !row.bootstrapped => Ok(None),
         Some(k) if !row.bootstrapped && k == row.start => Ok(None),
         Some(k) if row.bootstrapped && (k == row.prev || k == row.next) => Ok(Some(k)),
-        None if row.settled => Ok(Some(row.next)),
+        None if row.settled => Ok(None),
         None => {
             let detail = format!("the group holds no offset, PostgreSQL stands at {}", row.next);
             Err(Refusal::new(RefusalCode::GroupOffsetMissing, detail))
@@ -303,7 +306,7 @@ mod tests {
                 with_row(|r| r.settled = true)(o);
                 o.group = None;
             },
-            "start 20 20 20",
+            "finish at 20",
         );
         check("topic recreated", |o| o.topic_id = "u".into(), "LOG_IDENTITY_CHANGED");
         check("other pipeline", |o| o.plan_hash = 2, "PIPELINE_CHANGED");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{AggregateId, Plan};
 use crate::verdict::Judge;
+use crate::window::Arrival;
 
 /// Totals over all records of a partition that PostgreSQL holds.
 ///
@@ -24,7 +25,7 @@ pub struct TaskCounts {
     pub aggregates: BTreeMap<String, AggregateCounts>,
 }
 
-/// Invariant: `matched = counted + too_late`.
+/// Invariant: `matched = counted + too_late`. `partly_late` of the counted ones were too late for some windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AggregateCounts {
     pub matched: i64,
@@ -86,11 +87,13 @@ impl Tally {
         }
     }
 
-    pub fn matched(&mut self, aggregate: AggregateId, too_late: bool) {
+    pub fn matched(&mut self, aggregate: AggregateId, arrival: &Arrival) {
         let counts = &mut self.aggregates[aggregate.0];
+        let too_late = arrival.is_too_late();
         counts.matched += 1;
         counts.too_late += i64::from(too_late);
         counts.counted += i64::from(!too_late);
+        counts.partly_late += i64::from(arrival.is_partly_late());
     }
 
     /// Adds what was counted to the totals and answers them.

@@ -1,9 +1,10 @@
 //! A task's part of an epoch, ready to be committed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::aggregate::Accumulator;
-use crate::model::{EventTime, Fingerprint, Offset, RollingHash, WindowSpan};
+use crate::aggregate::{Accumulator, Sketch};
+use crate::model::{EventTime, Fingerprint, Offset, Partition, RollingHash, WindowSpan};
 use crate::pipeline::AggregateId;
 
 use super::{Change, Outputs, TaskCounts};
@@ -13,8 +14,43 @@ use super::{Change, Outputs, TaskCounts};
 pub struct DeltaRow {
     pub window: WindowSpan,
     /// The encoded group key.
-    pub key: Vec<u8>,
+    pub key: Arc<[u8]>,
+    /// By selected column. Those that count lateness are counts already; those with a sketch are empty.
     pub accumulators: Vec<Accumulator>,
+    pub sketches: Vec<PartitionSketch>,
+}
+
+/// The distinct values of one column of a row that one partition has seen: all of them, not those of the epoch alone.
+///
+/// Why: what replaces the last one is right whatever was there; a row's number is the estimate of all its partitions'
+/// sketches together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionSketch {
+    /// Index of the selected column.
+    pub column: usize,
+    pub partition: Partition,
+    pub sketch: Sketch,
+}
+
+impl DeltaRow {
+    /// The sketches of one selected column.
+    pub fn sketches_of(&self, column: usize) -> impl Iterator<Item = &Sketch> {
+        self.sketches.iter().filter(move |s| s.column == column).map(|s| &s.sketch)
+    }
+
+    /// Adds another delta of the same row.
+    fn merge(&mut self, other: &DeltaRow) {
+        for (into, from) in self.accumulators.iter_mut().zip(&other.accumulators) {
+            into.merge(from);
+        }
+        for theirs in &other.sketches {
+            let of = (theirs.column, theirs.partition);
+            match self.sketches.iter_mut().find(|mine| (mine.column, mine.partition) == of) {
+                Some(mine) => mine.sketch.merge(&theirs.sketch),
+                None => self.sketches.push(theirs.clone()),
+            }
+        }
+    }
 }
 
 /// Everything the records `[from, to)` of one task mean. Kept until every participant has it.
@@ -44,12 +80,8 @@ pub fn merge_deltas<'a>(
     for (aggregate, rows) in tasks.into_iter().flat_map(|t| &t.deltas) {
         let kept = merged.entry(*aggregate).or_default();
         for row in rows {
-            kept.entry((row.window.start, row.key.as_slice()))
-                .and_modify(|sum| {
-                    for (into, from) in sum.accumulators.iter_mut().zip(&row.accumulators) {
-                        into.merge(from);
-                    }
-                })
+            kept.entry((row.window.start, &*row.key))
+                .and_modify(|sum| sum.merge(row))
                 .or_insert_with(|| row.clone());
         }
     }

@@ -6,11 +6,12 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::aggregate::encode_value;
 use crate::codec::{SpliceNames, splice};
-use crate::model::{Dead, DeadReason, EventTime, RollingHash, TopicPartition, Value};
-use crate::pipeline::{AggregateId, OutputTimestamp, RecordOutput, SetValue, Window};
+use crate::model::{Dead, DeadReason, EventTime, Partition, RollingHash, TopicPartition, Value};
+use crate::pipeline::{Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, SetValue};
 use crate::verdict::{Evaluated, Judge, Judged, Match};
-use crate::window::{Lateness, lateness, tumbling_window, watermark};
+use crate::window::{Arrival, Frame, watermark};
 
+use super::bucket::Addition;
 use super::counts::Tally;
 use super::windows::Windows;
 use super::{
@@ -42,7 +43,7 @@ pub struct Incoming<'r> {
 }
 
 impl Gather {
-    pub fn new(judge: &Judge, window_bytes: usize) -> Gather {
+    pub fn new(judge: &Judge, partition: Partition, window_bytes: usize) -> Gather {
         let plan = judge.plan();
         let aggregates: Vec<AggregateId> = (0..plan.aggregates.len())
             .filter(|i| plan.aggregates[*i].source == judge.source_id())
@@ -61,7 +62,7 @@ impl Gather {
         Gather {
             hash: RollingHash::default(),
             max_event_time: None,
-            windows: Windows::new(plan, &aggregates, window_bytes),
+            windows: Windows::new(plan, &aggregates, partition, window_bytes),
             counts: Tally::new(plan),
             outputs: Outputs::default(),
             record_outputs,
@@ -172,27 +173,28 @@ impl Gather {
         effects: Effects,
     ) -> Result<(), StoreError> {
         let aggregate = &judge.plan().aggregates[matched.aggregate.0];
-        let Window::Tumbling { size } = aggregate.window;
-        let window = tumbling_window(incoming.judged.event_time, size);
-        let too_late = lateness(window.end, aggregate.allowed_lateness, watermark) == Lateness::TooLate;
+        let arrival = self.windows.judge(matched.aggregate, incoming.judged.event_time, watermark);
         let key = &incoming.evaluated.keys[matched.key.clone()];
         let arguments = &incoming.arguments[matched.arguments.clone()];
 
         self.fold.extend_from_slice(aggregate.name.as_bytes());
-        self.fold.push(u8::from(too_late));
+        self.fold_arrival(&arrival, aggregate);
         self.fold.extend_from_slice(key);
         for argument in arguments {
             encode_value(argument, &mut self.fold);
         }
         if effects.rows {
-            self.counts.matched(matched.aggregate, too_late);
+            self.counts.matched(matched.aggregate, &arrival);
         }
-        if !too_late {
-            return self.windows.add(store, (matched.aggregate, window), key, arguments, effects.rows);
+        if !arrival.is_too_late() {
+            let Arrival { late_before, .. } = arrival;
+            let addition = Addition { key, arguments, late_before, rows: effects.rows };
+            return self.windows.add(store, (matched.aggregate, &arrival), &addition);
         }
         if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark)
         {
-            let headers = late_headers(incoming, (&aggregate.name, watermark, window.end));
+            let end = Frame::of(aggregate.window).window(arrival.last).end;
+            let headers = late_headers(incoming, (&aggregate.name, watermark, end));
             self.outputs.side.push(SideMessage {
                 topic: topic.clone(),
                 key: incoming.record.key.map(<[u8]>::to_vec),
@@ -209,6 +211,22 @@ impl Gather {
         self.fold.clear();
         self.fold.extend_from_slice(&record.offset.0.to_le_bytes());
         self.fold.push(verdict);
+    }
+
+    /// 0 counted, 1 too late, 2 counted and partly late with the first window that takes it; and 4 is added where lateness
+    /// is counted and some windows that take it have ended, with the first that has not.
+    fn fold_arrival(&mut self, arrival: &Arrival, aggregate: &Aggregate) {
+        let Arrival { live_from, late_before, .. } = arrival;
+        let partly = arrival.is_partly_late();
+        let counted = || aggregate.select.iter().any(|s| s.function == Function::LateRows);
+        let late = late_before.filter(|before| live_from < before && counted());
+        self.fold.push(u8::from(arrival.is_too_late()) + 2 * u8::from(partly) + 4 * u8::from(late.is_some()));
+        if partly {
+            self.fold.extend_from_slice(&live_from.0.to_le_bytes());
+        }
+        if let Some(before) = late {
+            self.fold.extend_from_slice(&before.0.to_le_bytes());
+        }
     }
 
     fn end_fold(&mut self) {

@@ -5,12 +5,16 @@
 //! commits it, and only then are the changes written. Records come in through `Task::process`, epochs leave through
 //! `Task::seal`. Tested in `tests.rs` with the in-memory store, and by `tests/golden`.
 
+mod bucket;
+mod combine;
 mod counts;
 mod epoch;
 mod expectation;
 mod gather;
 mod outputs;
 mod report;
+#[cfg(test)]
+mod sliding_tests;
 mod store;
 mod task;
 #[cfg(test)]
@@ -19,7 +23,7 @@ mod trial;
 mod windows;
 
 pub use counts::{AggregateCounts, TaskCounts};
-pub use epoch::{DeltaRow, SealedEpoch, merge_deltas};
+pub use epoch::{DeltaRow, PartitionSketch, SealedEpoch, merge_deltas};
 pub use expectation::{Difference, difference};
 pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage};
 pub use report::{

@@ -81,7 +81,7 @@ impl Task {
     ) -> Task {
         let (meta, start) = resume;
         let next = meta.map_or(start, |m| m.next);
-        let mut gather = Gather::new(&judge, window_bytes);
+        let mut gather = Gather::new(&judge, identity.partition.partition, window_bytes);
         gather.hash = meta.map_or(RollingHash::default(), |m| m.hash);
         gather.max_event_time = meta.and_then(|m| m.max_event_time);
         Task {

@@ -78,10 +78,10 @@ type Rows = BTreeMap<(EventTime, String), Vec<Value<'static>>>;
 /// Adds an epoch's deltas to a result table.
 fn merge_into(table: &mut BTreeMap<(EventTime, Vec<u8>), Vec<Accumulator>>, sealed: &SealedEpoch) {
     for row in sealed.deltas.get(&AggregateId(0)).into_iter().flatten() {
-        match table.get_mut(&(row.window.start, row.key.clone())) {
+        match table.get_mut(&(row.window.start, row.key.to_vec())) {
             Some(kept) => kept.iter_mut().zip(&row.accumulators).for_each(|(a, b)| a.merge(b)),
             None => {
-                table.insert((row.window.start, row.key.clone()), row.accumulators.clone());
+                table.insert((row.window.start, row.key.to_vec()), row.accumulators.clone());
             }
         }
     }

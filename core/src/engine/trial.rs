@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::aggregate::compare;
+use crate::aggregate::{Sketch, compare};
 use crate::codec::{decode_group_key, partition_for};
 use crate::model::{EventTime, Offset, Partition, TopicPartition, Value};
-use crate::pipeline::{Aggregate, AggregateId, Connections, OnFail, Plan, Source, SourceId};
+use crate::pipeline::{Aggregate, AggregateId, Connections, Function, OnFail, Plan, Source, SourceId};
 use crate::verdict::Judge;
 use crate::window::{Lateness, lateness};
 
@@ -277,8 +277,12 @@ fn finality(tasks: &[&TrialTask]) -> Option<EventTime> {
 fn row_values(aggregate: &Aggregate, delta: &DeltaRow) -> Result<Vec<Value<'static>>, StoreError> {
     let mut values = vec![Value::Timestamp(delta.window.start), Value::Timestamp(delta.window.end)];
     values.extend(decode_group_key(&delta.key).map_err(|error| StoreError::Corrupt(error.to_string()))?);
-    let selected = delta.accumulators.iter().zip(&aggregate.select);
-    values.extend(selected.map(|(accumulator, column)| accumulator.finish(column.function)));
+    for (index, (accumulator, column)) in delta.accumulators.iter().zip(&aggregate.select).enumerate() {
+        values.push(match column.function {
+            Function::ApproxDistinct => Value::Bigint(Sketch::estimate_of_all(delta.sketches_of(index))),
+            function => accumulator.finish(function),
+        });
+    }
     Ok(values)
 }
 

@@ -1,28 +1,29 @@
 //! The windows of one task: a write-back cache over local state.
 //!
-//! A bucket is all keys of one window of one aggregate. It is loaded whole by one scan when a record first falls into
-//! it, changed in memory, and its dirty entries leave as one sorted run of changes per epoch. Clean buckets are evicted
-//! by age once the budget is exceeded, and read back on demand: state may exceed memory, a single window may not.
+//! A record is kept once, in its slice (`window::Frame`); a bucket is all keys of one slice of one aggregate. It is loaded
+//! whole by one scan when a record first falls into it, changed in memory, and its dirty entries leave as one sorted run of
+//! changes per epoch. Rows of windows are combined from slices when the epoch is sealed, so what a record costs does not
+//! depend on how many windows hold it. Clean buckets are evicted by age once the budget is exceeded, and read back on
+//! demand: state may exceed memory, the slices that one epoch touches may not.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::aggregate::Accumulator;
-use crate::codec::{window_key, window_prefix};
-use crate::model::{EventTime, Span, Value, WindowSpan};
-use crate::pipeline::{Aggregate, AggregateId, Plan, Window};
-use crate::window::first_live_start;
+use crate::codec::window_prefix;
+use crate::model::{EventTime, Partition, Span};
+use crate::pipeline::{Aggregate, AggregateId, Function, Plan};
+use crate::window::{Arrival, Frame, Horizon};
 
+use super::bucket::{Addition, Bucket};
+use super::combine::Slices;
 use super::{Change, DeltaRow, Family, StateStore, StoreError};
-
-/// What an entry costs in memory beside its key: two boxes, accumulators, map slot.
-const ENTRY_OVERHEAD: usize = 160;
 
 /// All windows of one task.
 #[derive(Debug)]
 pub struct Windows {
+    partition: Partition,
     aggregates: Vec<AggregateWindows>,
     budget_bytes: usize,
     bytes: usize,
@@ -33,90 +34,66 @@ pub struct Windows {
 struct AggregateWindows {
     id: AggregateId,
     name: Arc<str>,
-    size: Span,
+    frame: Frame,
     allowed_lateness: Span,
+    horizon: Horizon,
     empty: Vec<Accumulator>,
+    /// Whether a row needs all slices of its window, and not only those that changed.
+    whole: bool,
+    /// By the start of their slice.
     buckets: BTreeMap<EventTime, Bucket>,
-    /// Windows that start before this are gone from local state.
+    /// Slices that start before this are gone from local state.
     dropped_before: Option<EventTime>,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    entries: HashMap<Box<[u8]>, Entry>,
-    dirty: Vec<Box<[u8]>>,
-    bytes: usize,
-    touched: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Over all records of this partition.
-    total: Vec<Accumulator>,
-    /// Over the records of the epoch that PostgreSQL does not hold yet; empty until the first.
-    delta: Vec<Accumulator>,
-    dirty: bool,
+    /// Windows that start before this take no records any more; what the epoch adds to them stands in `closed`.
+    closed_before: EventTime,
+    closed: Vec<DeltaRow>,
 }
 
 impl Windows {
     /// `budget_bytes` bounds what clean buckets may take.
-    pub fn new(plan: &Plan, aggregates: &[AggregateId], budget_bytes: usize) -> Windows {
+    pub fn new(
+        plan: &Plan,
+        aggregates: &[AggregateId],
+        partition: Partition,
+        budget_bytes: usize,
+    ) -> Windows {
         let aggregates =
             aggregates.iter().map(|id| AggregateWindows::new(*id, &plan.aggregates[id.0])).collect();
-        Windows { aggregates, budget_bytes, bytes: 0, clock: 0 }
+        Windows { partition, aggregates, budget_bytes, bytes: 0, clock: 1 }
     }
 
-    /// Adds one record to one window. `rows`: the result row lacks it still.
+    /// How a record at `at` stands to the windows of an aggregate.
+    pub fn judge(&mut self, id: AggregateId, at: EventTime, watermark: Option<EventTime>) -> Arrival {
+        let index = self.index_of(id);
+        self.aggregates[index].horizon.arrival(at, watermark)
+    }
+
+    /// Adds one record that is not too late to its slice.
     pub fn add(
         &mut self,
         store: &dyn StateStore,
-        at: (AggregateId, WindowSpan),
-        key: &[u8],
-        arguments: &[Value<'_>],
-        rows: bool,
+        (id, arrival): (AggregateId, &Arrival),
+        addition: &Addition<'_>,
     ) -> Result<(), StoreError> {
-        let (id, window) = at;
-        let kept = self
-            .aggregates
-            .iter_mut()
-            .find(|a| a.id == id)
-            .expect("an aggregate that matched is one of this source's");
-        let AggregateWindows { name, empty, buckets, .. } = kept;
-        let bucket = match buckets.entry(window.start) {
-            std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                let bucket = Bucket::load(store, &window_prefix(name, window.start), empty.len())?;
-                self.bytes += bucket.bytes;
-                free.insert(bucket)
+        let index = self.index_of(id);
+        let kept = &mut self.aggregates[index];
+        kept.close(arrival.live_from, self.partition);
+        let bucket = match kept.buckets.get_mut(&arrival.slice) {
+            Some(bucket) if bucket.ready == self.clock => bucket,
+            _ => {
+                self.bytes += kept.load(store, arrival.slice, self.clock)?;
+                kept.buckets.get_mut(&arrival.slice).expect("just loaded")
             }
         };
-        bucket.touched = self.clock;
-        let entry = match bucket.entries.get_mut(key) {
-            Some(entry) => entry,
-            None => {
-                let cost = key.len() + ENTRY_OVERHEAD;
-                bucket.bytes += cost;
-                self.bytes += cost;
-                let fresh = Entry { total: empty.clone(), delta: Vec::new(), dirty: false };
-                bucket.entries.entry(key.into()).or_insert(fresh)
-            }
-        };
-        if !entry.dirty {
-            entry.dirty = true;
-            bucket.dirty.push(key.into());
-        }
-        for (total, value) in entry.total.iter_mut().zip(arguments) {
-            total.add(value);
-        }
-        if rows {
-            if entry.delta.is_empty() {
-                entry.delta.clone_from(empty);
-            }
-            for (delta, value) in entry.delta.iter_mut().zip(arguments) {
-                delta.add(value);
-            }
-        }
+        let before = bucket.bytes;
+        bucket.add(addition, &kept.empty);
+        self.bytes += bucket.bytes - before;
         Ok(())
+    }
+
+    fn index_of(&self, id: AggregateId) -> usize {
+        let found = self.aggregates.iter().position(|a| a.id == id);
+        found.expect("an aggregate that matched is one of this source's")
     }
 
     /// Takes what changed since the last call: changes of local state and deltas of result rows, both sorted.
@@ -124,10 +101,12 @@ impl Windows {
         self.clock += 1;
         let mut deltas = BTreeMap::new();
         for kept in &mut self.aggregates {
-            let mut rows = Vec::new();
-            for (start, bucket) in &mut kept.buckets {
-                let window = WindowSpan { start: *start, end: start.plus(kept.size) };
-                bucket.seal(window, &window_prefix(&kept.name, *start), changes, &mut rows);
+            let mut rows = std::mem::take(&mut kept.closed);
+            kept.combine(EventTime(i64::MAX), self.partition, &mut rows);
+            for (start, bucket) in kept.buckets.iter_mut().filter(|(_, bucket)| !bucket.is_clean()) {
+                let before = bucket.bytes;
+                bucket.write(&window_prefix(&kept.name, *start), changes);
+                self.bytes = self.bytes + bucket.bytes - before;
             }
             if !rows.is_empty() {
                 deltas.insert(kept.id, rows);
@@ -136,11 +115,11 @@ impl Windows {
         deltas
     }
 
-    /// Forgets windows that no record can reach any more at `watermark`.
+    /// Forgets slices that no record can reach any more at `watermark`.
     pub fn expire(&mut self, watermark: Option<EventTime>, changes: &mut Vec<Change>) {
         let Some(watermark) = watermark else { return };
         for kept in &mut self.aggregates {
-            let live = first_live_start(watermark, kept.size, kept.allowed_lateness);
+            let live = kept.frame.live_from(watermark, kept.allowed_lateness);
             let before = kept.dropped_before.unwrap_or(EventTime(0));
             if live <= before {
                 continue;
@@ -161,19 +140,21 @@ impl Windows {
     ///
     /// Order: only after the changes of every sealed epoch were written, or an evicted bucket would be read back old.
     pub fn evict(&mut self) {
-        while self.bytes > self.budget_bytes {
-            let oldest = self
-                .aggregates
-                .iter()
-                .enumerate()
-                .flat_map(|(i, a)| {
-                    a.buckets.iter().map(move |(start, b)| (b.touched, i, *start, b.dirty.is_empty()))
-                })
-                .filter(|(touched, .., clean)| *clean && *touched < self.clock)
-                .min();
-            let Some((_, i, start, _)) = oldest else { break };
+        if self.bytes <= self.budget_bytes {
+            return;
+        }
+        let buckets = self.aggregates.iter().enumerate().flat_map(|(i, kept)| {
+            kept.buckets.iter().map(move |(start, bucket)| (bucket.touched, i, *start, bucket.is_clean()))
+        });
+        let mut oldest: Vec<_> =
+            buckets.filter(|(touched, .., clean)| *clean && *touched < self.clock).collect();
+        oldest.sort_unstable();
+        for (_, i, start, _) in oldest {
             if let Some(bucket) = self.aggregates[i].buckets.remove(&start) {
                 self.bytes -= bucket.bytes;
+            }
+            if self.bytes <= self.budget_bytes {
+                break;
             }
         }
     }
@@ -181,66 +162,70 @@ impl Windows {
 
 impl AggregateWindows {
     fn new(id: AggregateId, aggregate: &Aggregate) -> AggregateWindows {
-        let Window::Tumbling { size } = aggregate.window;
+        let frame = Frame::of(aggregate.window);
         AggregateWindows {
             id,
             name: aggregate.name.clone(),
-            size,
+            frame,
             allowed_lateness: aggregate.allowed_lateness,
+            horizon: Horizon::new(frame, aggregate.allowed_lateness),
             empty: aggregate.select.iter().map(Accumulator::empty).collect(),
+            whole: aggregate.select.iter().any(|s| s.function == Function::ApproxDistinct),
             buckets: BTreeMap::new(),
             dropped_before: None,
+            closed_before: EventTime(i64::MIN),
+            closed: Vec::new(),
         }
     }
-}
 
-impl Bucket {
-    fn load(store: &dyn StateStore, prefix: &[u8], columns: usize) -> Result<Bucket, StoreError> {
-        let mut bucket = Bucket::default();
-        let mut broken = None;
-        store.scan(Family::Windows, prefix, &mut |key, value| match decode_entry(value, columns) {
-            Ok(total) => {
-                let key = &key[prefix.len()..];
-                bucket.bytes += key.len() + ENTRY_OVERHEAD;
-                bucket.entries.insert(key.into(), Entry { total, delta: Vec::new(), dirty: false });
+    /// Brings a slice, and those it shares a window with if rows need them, into memory for this epoch; answers how
+    /// many bytes that took.
+    fn load(&mut self, store: &dyn StateStore, slice: EventTime, clock: u64) -> Result<usize, StoreError> {
+        let AggregateWindows { name, frame, whole, empty, buckets, dropped_before, .. } = self;
+        let mut bytes = 0;
+        for start in frame.neighbours(slice).filter(|start| *whole || *start == slice) {
+            if Some(start) < *dropped_before {
+                continue;
             }
-            Err(error) => broken = Some(error),
-        })?;
-        broken.map_or(Ok(bucket), Err)
-    }
-
-    fn seal(
-        &mut self,
-        window: WindowSpan,
-        prefix: &[u8],
-        changes: &mut Vec<Change>,
-        rows: &mut Vec<DeltaRow>,
-    ) {
-        self.dirty.sort_unstable();
-        for key in self.dirty.drain(..) {
-            let entry = self.entries.get_mut(&key).expect("a dirty key has an entry");
-            entry.dirty = false;
-            let mut value = Vec::with_capacity(9 * entry.total.len());
-            for total in &entry.total {
-                total.encode(&mut value);
-            }
-            changes.push(Change::Put { family: Family::Windows, key: window_key(prefix, &key), value });
-            if !entry.delta.is_empty() {
-                rows.push(DeltaRow {
-                    window,
-                    key: key.into_vec(),
-                    accumulators: std::mem::take(&mut entry.delta),
-                });
+            let bucket = match buckets.entry(start) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(free) => {
+                    let bucket = Bucket::load(store, &window_prefix(name, start), empty.len())?;
+                    bytes += bucket.bytes;
+                    free.insert(bucket)
+                }
+            };
+            bucket.touched = clock;
+            if start == slice {
+                bucket.ready = clock;
             }
         }
+        Ok(bytes)
     }
-}
 
-fn decode_entry(mut bytes: &[u8], columns: usize) -> Result<Vec<Accumulator>, StoreError> {
-    let corrupt = |what: String| StoreError::Corrupt(format!("a window entry: {what}"));
-    let mut total = Vec::with_capacity(columns);
-    for _ in 0..columns {
-        total.push(Accumulator::decode(&mut bytes).map_err(|e| corrupt(e.to_string()))?);
+    /// Puts aside the rows of windows that take no records any more, before a slice of theirs takes one that is too late
+    /// for them.
+    ///
+    /// Why: a slice does not know which of its records came when; but a window dies once, and all that its slices hold
+    /// up to then is its own.
+    fn close(&mut self, live_from: EventTime, partition: Partition) {
+        if live_from > self.closed_before {
+            if !self.frame.is_tumbling() {
+                let mut closed = std::mem::take(&mut self.closed);
+                self.combine(live_from, partition, &mut closed);
+                self.closed = closed;
+            }
+            self.closed_before = live_from;
+        }
     }
-    if bytes.is_empty() { Ok(total) } else { Err(corrupt(format!("{} bytes left over", bytes.len()))) }
+
+    /// Appends the rows of windows that start before `below` and are not closed.
+    fn combine(&mut self, below: EventTime, partition: Partition, rows: &mut Vec<DeltaRow>) {
+        let frame = self.frame;
+        let pending = self.buckets.iter_mut().filter(|(_, bucket)| bucket.pending);
+        let asked = pending.filter(|(slice, _)| frame.first_start(**slice) < below);
+        asked.for_each(|(_, bucket)| bucket.sort());
+        let from = if frame.is_tumbling() { EventTime(i64::MIN) } else { self.closed_before };
+        Slices { frame, partition, buckets: &self.buckets, from, below }.rows(rows);
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::expression::{Scope, source_text};
-use super::keys::{AGGREGATE, RESULT, WINDOW};
+use super::keys::{AGGREGATE, KINDS_OF_WINDOW, RESULT, TUMBLING, WINDOWS};
 use super::names::Name;
-use super::open::{Fields, list, named, unique};
+use super::open::{Fields, fitting, list, named, unique};
 use super::plan::{Aggregate, Column, Function, GroupBy, ResultTable, Selected, Window};
 use super::problem::Problems;
 use super::raw::{Item, Kind};
@@ -19,20 +19,24 @@ use crate::model::{DataType, Span};
 /// Most of each, in one aggregate.
 const MAX_BY: usize = 16;
 const MAX_SELECT: usize = 64;
+/// Windows that one record may fall into: each is a row to change. A day by a minute.
+const MAX_OVERLAP: i64 = 1_440;
 
 /// Columns that every result table has.
 const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 /// Columns that PostgreSQL keeps for itself.
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
-const FUNCTIONS: [(&str, Function); 5] = [
-    ("count", Function::Count),
-    ("sum", Function::Sum),
-    ("min", Function::Min),
-    ("max", Function::Max),
-    ("avg", Function::Avg),
+const FUNCTIONS: [Function; 7] = [
+    Function::Count,
+    Function::Sum,
+    Function::Min,
+    Function::Max,
+    Function::Avg,
+    Function::ApproxDistinct,
+    Function::LateRows,
 ];
 /// Functions of the language that this version cannot run.
-const LATER_FUNCTIONS: [&str; 3] = ["approx_distinct", "approx_percentile", "late_rows"];
+const LATER_FUNCTIONS: [&str; 1] = ["approx_percentile"];
 
 /// What aggregates are checked against.
 pub(super) struct Context<'c> {
@@ -107,10 +111,35 @@ impl Columns {
 }
 
 fn window(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Window> {
-    let keys = Fields::open(item, &WINDOW, problems)?;
-    let tumble =
-        keys.get("tumble").and_then(|item| duration(&item, (Span::from_millis(1), MAX_SPAN), problems));
-    if keys.unsupported { None } else { Some(Window::Tumbling { size: tumble? }) }
+    let bounds = (Span::from_millis(1), MAX_SPAN);
+    let block = fitting(item, &WINDOWS);
+    let keys = Fields::open(item, block, problems)?;
+    if block.name == TUMBLING.name {
+        let size = keys.get("tumble").and_then(|item| duration(&item, bounds, problems));
+        return if keys.unsupported { None } else { Some(Window::Tumbling { size: size? }) };
+    }
+    let item = keys.get("slide")?;
+    let slide = duration(&item, bounds, problems);
+    let size = keys.get("size").and_then(|item| duration(&item, bounds, problems));
+    let (slide, size) = (slide?, size?);
+    let overlap = (size.0 + slide.0 - 1) / slide.0;
+    if slide > size {
+        problems
+            .add(
+                item.node.at,
+                &item.path,
+                "slide is longer than size: some records would fall into no window",
+            )
+            .hint(KINDS_OF_WINDOW);
+        return None;
+    }
+    if overlap > MAX_OVERLAP {
+        let message =
+            format!("every record would fall into {overlap} windows, at most {MAX_OVERLAP} are allowed");
+        problems.add(item.node.at, &item.path, message).hint("slide by more, or make the windows shorter");
+        return None;
+    }
+    Some(Window::Sliding { size, slide })
 }
 
 fn by(
@@ -216,11 +245,10 @@ fn selected(name: &str, item: &Item<'_>, scope: &Scope, problems: &mut Problems<
         return None;
     }
     let call = scope.aggregate(item, problems)?;
-    let Some((_, function)) = FUNCTIONS.iter().find(|(known, _)| call.function.eq_ignore_ascii_case(known))
-    else {
+    let Some(function) = FUNCTIONS.iter().find(|f| call.function.eq_ignore_ascii_case(f.name())) else {
         problems
             .add(item.node.at, &item.path, format!("unknown aggregate function `{}`", cut(&call.function)))
-            .suggest(&call.function, FUNCTIONS.map(|(known, _)| known));
+            .suggest(&call.function, FUNCTIONS.map(Function::name));
         return None;
     };
     if call.distinct {
@@ -236,7 +264,7 @@ fn selected(name: &str, item: &Item<'_>, scope: &Scope, problems: &mut Problems<
 fn not_yet(item: &Item<'_>, what: &str, problems: &mut Problems<'_>) {
     problems
         .add(item.node.at, &item.path, format!("`{what}` is not supported yet"))
-        .hint("functions are count, sum, min, max, avg");
+        .hint(format!("functions are {}", FUNCTIONS.map(Function::name).join(", ")));
 }
 
 /// The type of a call's column, where its arguments fit.
@@ -246,18 +274,27 @@ fn result_type(
     item: &Item<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<DataType> {
-    let name = FUNCTIONS.iter().find(|(_, f)| *f == function)?.0;
+    let name = function.name();
     let argument = match (call.arguments.as_slice(), call.star) {
         ([], true) if function == Function::Count => return Some(DataType::Bigint),
-        ([argument], false) => argument.data_type(),
+        ([], false) if function == Function::LateRows => return Some(DataType::Bigint),
+        ([argument], false) if function != Function::LateRows => argument.data_type(),
         (arguments, star) => {
             let found = if star { "*".to_owned() } else { arguments.len().to_string() };
-            problems.add(item.node.at, &item.path, format!("{name} takes one argument, found {found}"));
+            let takes = if function == Function::LateRows { "no" } else { "one" };
+            problems.add(item.node.at, &item.path, format!("{name} takes {takes} argument, found {found}"));
             return None;
         }
     };
     let (allowed, result): (&[DataType], DataType) = match function {
-        Function::Count => return Some(DataType::Bigint),
+        Function::Count | Function::LateRows => return Some(DataType::Bigint),
+        Function::ApproxDistinct if argument == DataType::Json => {
+            problems
+                .add(item.node.at, &item.path, format!("{name} does not take json, which has no equality"))
+                .hint("cast it to text");
+            return None;
+        }
+        Function::ApproxDistinct => return Some(DataType::Bigint),
         Function::Sum if argument == DataType::Bigint => return Some(DataType::Numeric),
         Function::Sum | Function::Avg => (&[DataType::Bigint, DataType::Double], DataType::Double),
         Function::Min | Function::Max => (
@@ -337,7 +374,7 @@ fn whole_key(columns: &Columns) -> String {
 fn table_columns(by: &[GroupBy], select: &[Selected]) -> Vec<Column> {
     let window = WINDOW_COLUMNS.map(|name| (Arc::from(name), DataType::Timestamp, false));
     let by = by.iter().map(|g| (g.name.clone(), g.expr.data_type(), false));
-    let select = select.iter().map(|s| (s.name.clone(), s.data_type, s.function != Function::Count));
+    let select = select.iter().map(|s| (s.name.clone(), s.data_type, !s.function.counts()));
     window
         .into_iter()
         .chain(by)

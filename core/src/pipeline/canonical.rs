@@ -11,7 +11,7 @@
 //! | `field` | name type encoding required |
 //! | `check` | name on_fail expression |
 //! | `dead_letters` | table |
-//! | `aggregate` | name source window size lateness condition |
+//! | `aggregate` | name source window size, of a sliding one slide, lateness condition |
 //! | `by` | column expression |
 //! | `select` | column function type argument filter |
 //! | `table` | name, key columns |
@@ -85,13 +85,15 @@ impl Lines {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, source: &str) {
-        let Window::Tumbling { size } = aggregate.window;
+        let window = match aggregate.window {
+            Window::Tumbling { size } => format!("tumbling {}", size.0),
+            Window::Sliding { size, slide } => format!("sliding {} {}", size.0, slide.0),
+        };
         self.line(&[
             "aggregate",
             &quoted(&aggregate.name),
             &quoted(source),
-            "tumbling",
-            &size.0.to_string(),
+            &window,
             &aggregate.allowed_lateness.0.to_string(),
             &expression(aggregate.condition.as_ref()),
         ]);
@@ -102,7 +104,7 @@ impl Lines {
             self.line(&[
                 "select",
                 &quoted(&selected.name),
-                &word(&selected.function),
+                selected.function.name(),
                 &selected.data_type.to_string(),
                 &expression(selected.argument.as_ref()),
                 &expression(selected.filter.as_ref()),

@@ -273,7 +273,11 @@ pub(super) static AGGREGATE: Block = Block {
     keys: &[
         must("from", Shape::Text(Name::Plain), "A source."),
         may("where", Shape::Expression, "Only records for which this is true."),
-        must("window", Shape::Block(&WINDOW), "The windows records fall into."),
+        must(
+            "window",
+            Shape::OneOf(&[Shape::Block(&TUMBLING), Shape::Block(&SLIDING)]),
+            "The windows records fall into.",
+        ),
         may(
             "by",
             Shape::List(&Shape::OneOf(&[
@@ -285,7 +289,8 @@ pub(super) static AGGREGATE: Block = Block {
         must(
             "select",
             Shape::Named(Name::Identifier, &Shape::Expression),
-            "Result columns: count(*), count(x), sum(x), min(x), max(x), avg(x), each with filter (where ...).",
+            "Result columns: count(*), count(x), sum(x), min(x), max(x), avg(x), approx_distinct(x), late_rows(), each \
+             with filter (where ...).",
         ),
         must("to", Shape::Block(&RESULT), "The table the rows go to."),
         may("allowed_lateness", Shape::Duration, "Instead of late.allowed_lateness."),
@@ -293,19 +298,30 @@ pub(super) static AGGREGATE: Block = Block {
     later: &[later("emit", "when rows are written", "rows are written as they change")],
 };
 
-pub(super) static WINDOW: Block = Block {
-    name: "window",
-    doc: "Windows are aligned to 1970-01-01T00:00Z.",
+/// The kinds of windows. A map with nothing that tells them apart is taken for the first.
+pub(super) static WINDOWS: [&Block; 2] = [&TUMBLING, &SLIDING];
+
+pub(super) static TUMBLING: Block = Block {
+    name: "tumbling_window",
+    doc: "Windows one after the other, aligned to 1970-01-01T00:00Z.",
     keys: &[must("tumble", Shape::Duration, "The length of each window.")],
     later: &[
-        later("slide", "sliding windows", TUMBLE_ONLY),
-        later("size", "sliding windows", TUMBLE_ONLY),
-        later("session", "session windows", TUMBLE_ONLY),
-        later("max_duration", "session windows", TUMBLE_ONLY),
+        later("session", "session windows", KINDS_OF_WINDOW),
+        later("max_duration", "session windows", KINDS_OF_WINDOW),
     ],
 };
 
-const TUMBLE_ONLY: &str = "a window is { tumble: 1m }";
+pub(super) static SLIDING: Block = Block {
+    name: "sliding_window",
+    doc: "Windows that overlap, aligned to 1970-01-01T00:00Z.",
+    keys: &[
+        must("slide", Shape::Duration, "How often a window starts; not longer than size."),
+        must("size", Shape::Duration, "The length of each window."),
+    ],
+    later: &[],
+};
+
+pub(super) const KINDS_OF_WINDOW: &str = "a window is { tumble: 1m } or { slide: 1m, size: 5m }";
 
 pub(super) static RESULT: Block = Block {
     name: "result",

@@ -47,6 +47,16 @@ impl<'t> Fields<'t> {
     }
 }
 
+/// Of several blocks the one that knows most of a map's keys, typos included; of equals the first.
+pub(super) fn fitting(item: &Item<'_>, blocks: &[&'static Block]) -> &'static Block {
+    let Kind::Map(entries) = &item.node.kind else { return blocks[0] };
+    let known = |block: &Block| {
+        let names: Vec<&'static str> = block.keys.iter().map(|k| k.name).collect();
+        entries.iter().filter(|e| closest(&e.key, &names).is_some()).count()
+    };
+    blocks.iter().rev().max_by_key(|block| known(block)).expect("a choice has something to choose from")
+}
+
 /// What the keys of a map were found to be.
 #[derive(Default)]
 struct Seen {

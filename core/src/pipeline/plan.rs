@@ -130,6 +130,8 @@ pub struct Aggregate {
 pub enum Window {
     /// Aligned to 1970-01-01T00:00Z.
     Tumbling { size: Span },
+    /// One window of `size` starts at every multiple of `slide`, which is not longer.
+    Sliding { size: Span, slide: Span },
 }
 
 #[derive(Clone, Debug)]
@@ -145,7 +147,7 @@ pub struct Selected {
     /// The column.
     pub name: Arc<str>,
     pub function: Function,
-    /// The argument; `None` only for `count(*)`.
+    /// The argument; `None` only for `count(*)` and `late_rows()`.
     pub argument: Option<Expr>,
     /// `filter (where ...)`.
     pub filter: Option<Expr>,
@@ -160,6 +162,28 @@ pub enum Function {
     Min,
     Max,
     Avg,
+    ApproxDistinct,
+    LateRows,
+}
+
+impl Function {
+    /// As the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Count => "count",
+            Function::Sum => "sum",
+            Function::Min => "min",
+            Function::Max => "max",
+            Function::Avg => "avg",
+            Function::ApproxDistinct => "approx_distinct",
+            Function::LateRows => "late_rows",
+        }
+    }
+
+    /// Whether it is 0, and not null, where there is no value.
+    pub fn counts(self) -> bool {
+        matches!(self, Function::Count | Function::ApproxDistinct | Function::LateRows)
+    }
 }
 
 /// A table in PostgreSQL that one aggregate owns.

@@ -232,6 +232,16 @@ mod tests {
             (Kind::List(items), Shape::List(inner)) => {
                 items.iter_mut().for_each(|item| blocks(item, inner, visit));
             }
+            (Kind::Map(entries), Shape::OneOf(shapes)) => {
+                let fits = |shape: &Shape| match shape {
+                    Shape::Block(block) => {
+                        entries.iter().all(|e| block.keys.iter().any(|key| key.name == e.key))
+                    }
+                    _ => true,
+                };
+                let fitting: Vec<&'static Shape> = shapes.iter().filter(|shape| fits(shape)).collect();
+                fitting.into_iter().for_each(|shape| blocks(node, shape, visit));
+            }
             (_, Shape::OneOf(shapes)) => shapes.iter().for_each(|shape| blocks(node, shape, visit)),
             _ => {}
         }

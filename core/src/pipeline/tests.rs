@@ -40,9 +40,7 @@ fn the_whole_language_gives_one_problem_for_each_part_that_is_not_supported() {
     insta::assert_snapshot!(report(EXAMPLE), @r"
     7:3: connections.lake: `lake` is not supported yet; outputs are PostgreSQL tables and Kafka topics
     8:3: connections.checkpoints: `checkpoints` is not supported yet; state is rebuilt from the input topics
-    32:15: aggregates.active_users.window.slide: `slide` is not supported yet; a window is { tumble: 1m }
-    33:34: aggregates.active_users.select.active_user_count: `approx_distinct` is not supported yet; functions are count, sum, min, max, avg
-    37:15: aggregates.user_sessions.window.session: `session` is not supported yet; a window is { tumble: 1m }
+    37:15: aggregates.user_sessions.window.session: `session` is not supported yet; a window is { tumble: 1m } or { slide: 1m, size: 5m }
     40:69: aggregates.user_sessions.to.latest: `latest` is not supported yet; query the table for the newest window
     43:76: records.lake.to.parquet: `parquet` is not supported yet; records go to a topic
     ");
@@ -110,7 +108,10 @@ fn enriched_activity_is_as_typed() {
     let columns: Vec<&str> = aggregate.table.columns.iter().map(|c| &*c.name).collect();
     assert_eq!(columns, ["window_start", "window_end", "page_url", "view_count"]);
     assert!(matches!(plan.records[0].set[0], (_, SetValue::CommitTime)));
-    assert_eq!(plan.tests.len(), 3);
+    let active = &plan.aggregates[1];
+    assert_eq!(active.window, Window::Sliding { size: Span::from_secs(300), slide: Span::from_secs(60) });
+    assert!(active.table.columns.iter().all(|c| !c.nullable));
+    assert_eq!(plan.tests.len(), 4);
     let (source, events) = &plan.tests[0].given[0];
     assert_eq!((*source, events.len()), (SourceId(0), 50));
     assert_eq!(
@@ -235,6 +236,9 @@ fn the_hash_is_that_of_the_results() {
     by "page_url" "\"page_url\""
     select "view_count" count bigint null null
     table "page_view_counts" "window_start" "page_url"
+    aggregate "active_users" "activity" sliding 300000000 60000000 3600000000 null
+    select "active_user_count" approx_distinct bigint "\"user_id\"" null
+    table "active_users" "window_start"
     records "enriched" "activity" "enriched_activity" null produced
     set "processing_time" commit_time
     "#);
@@ -253,6 +257,9 @@ fn the_hash_is_that_of_the_results() {
     }
     for (from, to) in [
         ("tumble: 1m", "tumble: 2m"),
+        ("slide: 1m", "slide: 2m"),
+        ("size: 5m", "size: 6m"),
+        ("approx_distinct(user_id)", "approx_distinct(page_url)"),
         ("'page_view'", "'click'"),
         ("delay: 2m", "delay: 3m"),
         ("user_id: text!", "user_id: text"),

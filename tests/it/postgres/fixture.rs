@@ -163,7 +163,7 @@ pub fn per_page(table: &str, selected: &[(&str, Function, DataType)]) -> Aggrega
         column("window_end", DataType::Timestamp, false),
         column("page_url", DataType::Text, false),
     ];
-    columns.extend(selected.iter().map(|(name, f, t)| column(name, *t, *f != Function::Count)));
+    columns.extend(selected.iter().map(|(name, f, t)| column(name, *t, !f.counts())));
     let select = selected.iter().map(|(name, function, data_type)| Selected {
         name: (*name).into(),
         function: *function,
@@ -201,6 +201,7 @@ pub fn delta(minute: i64, page: &str, accumulators: Vec<Accumulator>) -> ResultD
         row_key,
         key: vec![Value::Text(page.to_owned().into())],
         accumulators,
+        sketches: Vec::new(),
     }
 }
 

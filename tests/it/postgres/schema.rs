@@ -2,7 +2,7 @@
 
 use millstream::postgres::{CommitOutcome, Ddl, DeadLetter, OutputConflict, Owned, PostgresError, ddl_sql};
 use millstream_core::aggregate::Accumulator;
-use millstream_core::model::{DataType, Offset, Recovery};
+use millstream_core::model::{DataType, EventTime, Offset, Recovery};
 use millstream_core::pipeline::Function;
 
 use super::fixture::*;
@@ -174,7 +174,11 @@ async fn the_printed_grants_are_enough() {
     let role = format!("role_{}", uuid::Uuid::new_v4().simple());
     let aggregate = per_page(
         "page_view_counts",
-        &[("view_count", Function::Count, DataType::Bigint), ("mean", Function::Avg, DataType::Double)],
+        &[
+            ("view_count", Function::Count, DataType::Bigint),
+            ("mean", Function::Avg, DataType::Double),
+            ("users", Function::ApproxDistinct, DataType::Bigint),
+        ],
     );
     let plan = plan(vec![aggregate.clone()]);
     let raw = database.raw().await;
@@ -194,7 +198,8 @@ async fn the_printed_grants_are_enough() {
     session.terminate_recorded_backend(APPLICATION, &task(0)).await.unwrap();
     let mean = Accumulator::Integer { sum: 3, count: 2 };
     let mut epoch = TestEpoch::of(vec![step(0, owner_epoch, 0, 5)])
-        .add(&aggregate, vec![delta(1, "/", vec![Accumulator::Count(2), mean])]);
+        .add(&aggregate, vec![delta(1, "/", vec![Accumulator::Count(2), mean, Accumulator::Distinct(None)])]);
+    epoch.tasks[0].watermark = Some(EventTime(200 * MINUTE));
     epoch.dead_letters.push(DeadLetter {
         tp: task(0),
         offset: Offset(0),

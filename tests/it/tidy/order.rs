@@ -21,7 +21,7 @@ const SRC: &Order = &[
     &["clock", "fault"],
     &["files", "kafka", "postgres", "state"],
     &["checkpoint"],
-    &["runtime"],
+    &["generate", "runtime"],
     &["http"],
     &["cli"],
 ];

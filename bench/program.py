@@ -1,0 +1,110 @@
+"""Programs and what they cost: time, processor time of theirs and of the servers, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bench.corner import Corner
+from bench.servers import Servers
+
+
+class ProgramFailed(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run, in seconds and KiB."""
+
+    wall: float
+    processor: float
+    broker: float
+    postgres: float
+    memory: int
+    # The last line the program said.
+    said: str = ""
+
+    def less(self, idle: Cost) -> Cost:
+        """Without what a run costs that has nothing to do; never below nothing."""
+        return Cost(
+            max(self.wall - idle.wall, 1e-9),
+            max(self.processor - idle.processor, 0.0),
+            max(self.broker - idle.broker, 0.0),
+            max(self.postgres - idle.postgres, 0.0),
+            self.memory,
+        )
+
+
+def millstream() -> str:
+    return os.environ["MILLSTREAM_BIN"]
+
+
+def plain() -> str:
+    return os.environ["MILLSTREAM_PLAIN_BIN"]
+
+
+@cache
+def can_say(option: str) -> bool:
+    """Whether `millstream run` knows an option."""
+    shown = subprocess.run([millstream(), "run", "--help"], capture_output=True, text=True, check=True)
+    return option in shown.stdout
+
+
+def run_command(pipeline: Path, corner: Corner, workers: int | None, *options: str) -> list[str]:
+    chosen = ["--workers", str(workers)] if workers else []
+    state = ["--state-dir", str(corner.folder / "state")]
+    return [millstream(), "run", *options, *chosen, *state, str(pipeline)]
+
+
+def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:
+    """Runs a program to its end."""
+    log = corner.folder / "program.log"
+    before = servers.seconds()
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=corner.environment()
+        )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - started
+    after = servers.seconds()
+    if process.returncode != 0:
+        end = "".join(f"  | {line}\n" for line in log.read_text(errors="replace").splitlines()[-20:])
+        raise ProgramFailed(f"{' '.join(command)} ended with exit status {process.returncode}\n{end}")
+    processor = usage.ru_utime + usage.ru_stime
+    said = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+    return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss, said)
+
+
+def generate(corner: Corner, events: int, *options: str) -> dict:
+    """Fills the input with workload W1; answers the generator's summary."""
+    command = [millstream(), "generate", "w1", "--events", str(events), "--topic", corner.topics["input"]]
+    done = subprocess.run(
+        [*command, "--start", "2026-01-01T00:00:00Z", "--summary", "json", *options],
+        capture_output=True,
+        text=True,
+        env=corner.environment(),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ProgramFailed(f"{' '.join(command)} ended with exit status {done.returncode}\n{done.stderr}")
+    summary = json.loads(done.stdout)
+    if summary["events"] != events:
+        raise ProgramFailed(f"{summary['events']} events were made instead of {events}")
+    return summary
+
+
+def wait_for(what: str, seconds: float, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.05)

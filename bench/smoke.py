@@ -1,0 +1,47 @@
+"""The whole bench at a small size, for `./dev test`: counts and shape must be right; figures are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.drain import Load, drain
+from bench.live import Rate, live
+from bench.pipeline import with_outputs
+from bench.sweep import Point, Sweep, results
+
+EVENTS = 3_000
+# By workload W1: 200 pages at most, each in some of 115 minutes, and seven in ten events are views of one.
+MOST_ROWS = EVENTS * 8 // 10
+
+
+class Wrong(AssertionError):
+    pass
+
+
+def smoke() -> Iterator[str]:
+    """Tells what was found right, step by step."""
+    figures = drain(with_outputs("AD"), Load(EVENTS, 2), count_outputs=True).figures()
+    expect(EVENTS // 4 < figures["rows"]["page_view_counts"] < MOST_ROWS, figures)
+    for name in ("processor", "plain"):
+        expect(figures[name]["seconds"] > 0 and figures[name]["peak_rss_mib"] > 1, figures)
+    expect(set(figures["ratio"]) == {"throughput", "processor_cost"}, figures)
+    yield f"drain: {EVENTS:,} events in both output topics, as many counted by the processor"
+
+    found = live(with_outputs("AD"), Rate(500, 3, 2, 1))
+    expect(found["events"] == 1_500 and 500 < found["measured"] < 1_500, found)
+    times = list(found["milliseconds"].values())
+    expect(times == sorted(times) and times[0] > 0, found)
+    yield f"live: {found['measured']:,} of {found['events']:,} events timed"
+
+    sweep = Sweep(
+        "partitions", "partitions", (1, 2), lambda n, events: Point(with_outputs("A"), Load(events, n))
+    )
+    points = list(results(sweep, EVENTS, [1, 2], 1))
+    expect([point["size"] for point in points] == [1, 2], points)
+    expect(points[0]["rows"] == points[1]["rows"] == figures["rows"]["page_view_counts"], points)
+    yield "sweep: the rows do not depend on the number of partitions"
+
+
+def expect(holds: bool, found: object) -> None:
+    if not holds:
+        raise Wrong(f"not as it should be: {found}")

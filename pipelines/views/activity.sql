@@ -1,0 +1,51 @@
+-- The dashboards' questions, over the tables of user-activity.yaml or enriched-activity.yaml. Once the pipeline has made
+-- its tables:
+--   psql "$DATABASE_URL" -f pipelines/views/activity.sql
+
+BEGIN;
+
+-- The ten busiest minutes of a page.
+CREATE OR REPLACE VIEW top_windows AS
+SELECT window_start, window_end, page_url, view_count
+FROM page_view_counts
+ORDER BY view_count DESC, window_start DESC, page_url
+LIMIT 10;
+
+-- Users active in five minutes, the newest windows first. A row that is final does not change any more.
+CREATE OR REPLACE VIEW latest_active_users AS
+SELECT a.window_start, a.window_end, a.active_user_count,
+       coalesce(a.window_end <= (SELECT max(f.final_through) FROM millstream.finality f
+                                 WHERE f.table_name = 'active_users'), false) AS final
+FROM active_users a
+ORDER BY a.window_start DESC
+LIMIT 60;
+
+-- Everything in one row. Windows of active users overlap: their peak says something, their sum does not.
+CREATE OR REPLACE VIEW executive_summary AS
+SELECT views.page_views, views.pages, views.first_view, views.last_view,
+       top.page_url AS top_page, top.page_views AS top_page_views,
+       peak.active_user_count AS peak_active_users, peak.window_start AS peak_start
+FROM (SELECT coalesce(sum(view_count), 0)::bigint AS page_views, count(DISTINCT page_url) AS pages,
+             min(window_start) AS first_view, max(window_end) AS last_view
+      FROM page_view_counts) views
+LEFT JOIN (SELECT page_url, sum(view_count)::bigint AS page_views
+           FROM page_view_counts GROUP BY page_url ORDER BY page_views DESC, page_url LIMIT 1) top ON true
+LEFT JOIN (SELECT active_user_count, window_start
+           FROM active_users ORDER BY active_user_count DESC, window_start LIMIT 1) peak ON true;
+
+-- Whether the numbers are to be trusted: nothing is lost between read and judged, how much was dead or too late, how far
+-- the results have come, and when they last moved.
+CREATE OR REPLACE VIEW pipeline_health AS
+SELECT s.application, count(*) AS partitions, sum(s.read)::bigint AS read, sum(s.accepted)::bigint AS accepted,
+       sum(s.duplicate)::bigint AS duplicate, sum(s.dead)::bigint AS dead,
+       sum(late.too_late)::bigint AS too_late,
+       bool_and(s.read = s.accepted + s.duplicate + s.dead) AS balanced,
+       min(s.watermark) AS watermark, bool_and(s.caught_up_since IS NOT NULL) AS caught_up,
+       max(s.updated_at) AS last_commit,
+       extract(epoch FROM now() - max(s.updated_at))::bigint AS seconds_since_commit
+FROM millstream.status s
+CROSS JOIN LATERAL (SELECT coalesce(sum((a.value ->> 'too_late')::bigint), 0) AS too_late
+                    FROM jsonb_each(s.aggregates) a) late
+GROUP BY s.application;
+
+COMMIT;

@@ -1,0 +1,240 @@
+//! Sketches behind distinct counts.
+
+use std::collections::HashMap;
+
+use millstream_core::aggregate::Sketch;
+use millstream_core::model::EventTime;
+use millstream_core::pipeline::{Aggregate, Function};
+use millstream_core::window::Frame;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement, Transaction};
+
+use super::columns::{ColumnArray, SqlTime, array_type};
+use super::results::{EpochCommit, ResultDelta};
+use super::session::bounded;
+use super::{PostgresError, Session, quote};
+
+const CONTEXT: &str = "millstream.sketches";
+/// Rows of one aggregate with sketches per statement: some megabytes where every sketch is full.
+pub(super) const ROWS_PER_STATEMENT: usize = 1_000;
+/// Sketches that one epoch removes at most, per aggregate.
+const SWEPT_ROWS: i64 = 10_000;
+
+/// What an epoch needs for an aggregate with sketches.
+pub(super) struct SketchStatements {
+    write: Statement,
+    read: Statement,
+    update: Statement,
+    /// Where windows may have come to their end.
+    sweep: Option<Sweep>,
+}
+
+struct Sweep {
+    watermark: Statement,
+    remove: Statement,
+}
+
+/// Whether an aggregate keeps sketches.
+pub(super) fn is_sketched(aggregate: &Aggregate) -> bool {
+    distinct_columns(aggregate).next().is_some()
+}
+
+/// The indexes of selected columns with a distinct count.
+fn distinct_columns(aggregate: &Aggregate) -> impl Iterator<Item = usize> {
+    let distinct = |(index, function)| (function == Function::ApproxDistinct).then_some(index);
+    aggregate.select.iter().map(|s| s.function).enumerate().filter_map(distinct)
+}
+
+impl Session {
+    /// Prepares what the sketches of an aggregate need, outside the epoch's transaction.
+    pub(super) async fn prepare_sketches(
+        &mut self,
+        epoch: &EpochCommit<'_>,
+        aggregate: &Aggregate,
+    ) -> Result<Option<SketchStatements>, PostgresError> {
+        if !is_sketched(aggregate) {
+            return Ok(None);
+        }
+        let sweep = match self.may_sweep(epoch, aggregate) {
+            true => Some(Sweep {
+                watermark: self.prepared(CONTEXT, WATERMARK).await?,
+                remove: self.prepared(CONTEXT, REMOVE).await?,
+            }),
+            false => None,
+        };
+        Ok(Some(SketchStatements {
+            write: self.prepared(CONTEXT, WRITE).await?,
+            read: self.prepared(CONTEXT, READ).await?,
+            update: self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?,
+            sweep,
+        }))
+    }
+
+    /// Whether the watermarks of these tasks have passed windows since this was asked last.
+    fn may_sweep(&mut self, epoch: &EpochCommit<'_>, aggregate: &Aggregate) -> bool {
+        let Some(least) = epoch.tasks.iter().filter_map(|task| task.watermark).min() else { return false };
+        let live = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
+        let last = self.swept.insert(aggregate.name.to_string(), live);
+        last.is_none_or(|last| last < live)
+    }
+}
+
+/// A task's sketch replaces the one it wrote before, which it contains.
+const WRITE: &str = "INSERT INTO millstream.sketches AS s
+        (application, aggregate, row_key, column_name, partition, sketch)
+    SELECT $1, $2, u.row_key, u.column_name, u.partition, u.sketch
+    FROM unnest($3::bytea[], $4::text[], $5::int[], $6::bytea[]) u (row_key, column_name, partition, sketch)
+    ON CONFLICT (application, aggregate, row_key, column_name, partition) DO UPDATE SET sketch = excluded.sketch";
+
+/// The sketches of rows, apart from those that the epoch brings itself.
+const READ: &str = "SELECT s.row_key, s.column_name, s.sketch FROM millstream.sketches s
+    WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key = ANY ($3::bytea[]) AND NOT EXISTS (
+        SELECT FROM unnest($4::bytea[], $5::text[], $6::int[]) u (row_key, column_name, partition)
+        WHERE u.row_key = s.row_key AND u.column_name = s.column_name AND u.partition = s.partition)";
+
+/// The least watermark of all partitions; null while one has none.
+const WATERMARK: &str = "SELECT CASE WHEN count(p.watermark) >= max(a.partitions) THEN min(p.watermark) END
+    FROM millstream.aggregates a JOIN millstream.progress p USING (application, topic)
+    WHERE a.application = $1 AND a.aggregate = $2";
+
+/// Why: another worker may be at the same work; neither waits for the other.
+const REMOVE: &str = "DELETE FROM millstream.sketches WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM millstream.sketches s
+        WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key < $3 LIMIT $4 FOR UPDATE SKIP LOCKED))";
+
+/// Writes the estimates of one aggregate's distinct columns where they are not there yet.
+fn update_sql(aggregate: &Aggregate) -> String {
+    let table = &aggregate.table;
+    let (mut arrays, mut aliases, mut same) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &table.key {
+        let Some(column) = table.columns.iter().find(|c| c.name == *name) else { continue };
+        let ((array, cast), i) = (array_type(column.data_type), aliases.len());
+        arrays.push(format!("${}::{array}", i + 1));
+        aliases.push(format!("c{i}"));
+        same.push(format!("t.{} = u.c{i}{cast}", quote(name)));
+    }
+    let (mut set, mut changed) = (Vec::new(), Vec::new());
+    for index in distinct_columns(aggregate) {
+        let (name, i) = (quote(&aggregate.select[index].name), aliases.len());
+        arrays.push(format!("${}::bigint[]", i + 1));
+        aliases.push(format!("c{i}"));
+        set.push(format!("{name} = u.c{i}"));
+        changed.push(format!("t.{name} IS DISTINCT FROM u.c{i}"));
+    }
+    format!(
+        "UPDATE {} AS t SET {} FROM unnest({}) u ({}) WHERE {} AND ({})",
+        quote(&table.name),
+        set.join(", "),
+        arrays.join(", "),
+        aliases.join(", "),
+        same.join(" AND "),
+        changed.join(" OR ")
+    )
+}
+
+/// The sketches that an epoch brings, as columns.
+#[derive(Default)]
+struct Brought<'r> {
+    row_keys: Vec<&'r [u8]>,
+    columns: Vec<&'r str>,
+    partitions: Vec<i32>,
+    sketches: Vec<Vec<u8>>,
+}
+
+/// Writes the sketches of an epoch and the estimates of the rows they belong to.
+///
+/// Order: the result rows are locked already, by the upsert of an earlier statement. Whoever comes second to a row
+/// waited there, and reads here, with a snapshot of its own, what the first one wrote.
+pub(super) async fn merge_sketches(
+    transaction: &Transaction<'_>,
+    statements: &SketchStatements,
+    application: &str,
+    aggregate: &Aggregate,
+    rows: &[ResultDelta],
+) -> Result<(), PostgresError> {
+    let mut brought = Brought::default();
+    for (row, sketch) in rows.iter().flat_map(|row| row.sketches.iter().map(move |s| (row, s))) {
+        brought.row_keys.push(&row.row_key);
+        brought.columns.push(&aggregate.select[sketch.column].name);
+        brought.partitions.push(sketch.partition.0);
+        brought.sketches.push(sketch.sketch.to_bytes());
+    }
+    let Brought { row_keys, columns, partitions, sketches } = &brought;
+    let name = &*aggregate.name;
+    let keys: Vec<&[u8]> = rows.iter().map(|row| &row.row_key[..]).collect();
+    let ours: [&(dyn ToSql + Sync); 6] = [&application, &name, &keys, row_keys, columns, partitions];
+    let others = bounded(CONTEXT, transaction.query(&statements.read, &ours)).await?;
+    let ours: [&(dyn ToSql + Sync); 6] = [&application, &name, row_keys, columns, partitions, sketches];
+    bounded(CONTEXT, transaction.execute(&statements.write, &ours)).await?;
+    let estimates = estimates(aggregate, rows, &others)?;
+    write_estimates(transaction, &statements.update, (aggregate, rows), estimates).await
+}
+
+/// Per distinct column the estimates of the rows.
+fn estimates(
+    aggregate: &Aggregate,
+    rows: &[ResultDelta],
+    others: &[Row],
+) -> Result<Vec<Vec<Option<i64>>>, PostgresError> {
+    let mut read: HashMap<(&[u8], &str), Vec<Sketch>> = HashMap::new();
+    for row in others {
+        let (row_key, column, bytes): (&[u8], &str, &[u8]) = (row.get(0), row.get(1), row.get(2));
+        let sketch = Sketch::from_bytes(bytes)
+            .map_err(|e| PostgresError::Corrupt { context: CONTEXT.to_owned(), cause: e.to_string() })?;
+        read.entry((row_key, column)).or_default().push(sketch);
+    }
+    let estimate = |row: &ResultDelta, column: usize| {
+        let place = (&row.row_key[..], &*aggregate.select[column].name);
+        let mine = row.sketches.iter().filter(|s| s.column == column).map(|s| &s.sketch);
+        Some(Sketch::estimate_of_all(mine.chain(read.get(&place).into_iter().flatten())))
+    };
+    let of_column = |column| rows.iter().map(|row| estimate(row, column)).collect();
+    Ok(distinct_columns(aggregate).map(of_column).collect())
+}
+
+async fn write_estimates(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    (aggregate, rows): (&Aggregate, &[ResultDelta]),
+    estimates: Vec<Vec<Option<i64>>>,
+) -> Result<(), PostgresError> {
+    let table = &aggregate.table;
+    let mut arrays = Vec::new();
+    for name in &table.key {
+        let Some(at) = table.columns.iter().position(|c| c.name == *name) else { continue };
+        let mut array = ColumnArray::new(table.columns[at].data_type, rows.len());
+        for row in rows {
+            match at {
+                0 => array.push_time(row.window.start),
+                1 => array.push_time(row.window.end),
+                _ => array.push(&row.key[at - 2]),
+            }
+        }
+        arrays.push(array);
+    }
+    arrays.extend(estimates.into_iter().map(ColumnArray::Bigint));
+    let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(ColumnArray::parameter).collect();
+    bounded(&table.name, transaction.execute(statement, &parameters)).await?;
+    Ok(())
+}
+
+/// Removes the sketches of windows that no partition can reach any more: their rows do not change again.
+pub(super) async fn sweep_sketches(
+    transaction: &Transaction<'_>,
+    statements: &SketchStatements,
+    application: &str,
+    aggregate: &Aggregate,
+) -> Result<(), PostgresError> {
+    let Some(Sweep { watermark, remove }) = &statements.sweep else { return Ok(()) };
+    let name = &*aggregate.name;
+    let row = bounded(CONTEXT, transaction.query_one(watermark, &[&application, &name])).await?;
+    let Some(SqlTime(least)) = row.get::<_, Option<SqlTime>>(0) else { return Ok(()) };
+    let live = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
+    if live <= EventTime(0) {
+        return Ok(());
+    }
+    let before = live.0.to_be_bytes();
+    let parameters: [&(dyn ToSql + Sync); 4] = [&application, &name, &&before[..], &SWEPT_ROWS];
+    bounded(CONTEXT, transaction.execute(remove, &parameters)).await?;
+    Ok(())
+}
