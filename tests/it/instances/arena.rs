@@ -108,7 +108,7 @@ records:
             let value = format!(r#"{{"event_time":"2026-01-30T01:18:10Z","page":"/{}","n":{n}}}"#, n % 7);
             let partition = partition(n);
             let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(&value);
-            self.producer.send(record).unwrap();
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         self.producer.flush(LIMIT).unwrap();
         self.sent += count;
