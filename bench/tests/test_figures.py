@@ -39,6 +39,12 @@ def test_cost_of_an_event_is_without_that_of_an_idle_run():
     }
 
 
+def test_load_too_small_to_be_told_from_an_idle_run_has_no_throughput():
+    figures = Drained(10, Cost(1.0, 0.5, 0.0, 0.0, 1_024).less(Cost(1.1, 0.4, 0.0, 0.0, 1_024))).figures()
+    assert figures["events_per_second"] is None
+    assert table(["", "n"], [["a", figures["events_per_second"]]]) == "   n\na  -"
+
+
 def test_ratios_compare_with_the_plain_loop_of_the_same_round():
     def drained(wall: float, processor: float) -> Drained:
         return Drained(1_000, Cost(wall, processor, 0.0, 0.0, 1_024))
