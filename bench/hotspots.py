@@ -35,7 +35,7 @@ PARTS = [
     ("memory", r"malloc|free|realloc|calloc|memcpy|memmove|memset|memcmp|__mem|_int_"),
 ]
 OTHER, KERNEL = "other", "kernel"
-LINE = re.compile(r"\s*([\d.]+)%;([^;]*);([^;]*);\[(.)\] (.*)")
+LINE = re.compile(r"\s*([\d.]+)%\s*;([^;]*);([^;]*);\[(.)\] (.*)")
 
 
 def hotspots(pipeline: dict, load: Load, workers: int | None = None) -> dict | None:
@@ -68,7 +68,10 @@ def hotspots(pipeline: dict, load: Load, workers: int | None = None) -> dict | N
             if not samples.exists():
                 return None
             raise
-        return summed(report(samples))
+        found = summed(report(samples))
+        if not found["parts"]:
+            raise ProgramFailed("perf took no samples that could be read")
+        return found
 
 
 def report(samples: Path) -> str:

@@ -71,11 +71,11 @@ def test_load_tells_the_generator_what_it_is():
 
 def test_samples_are_summed_by_what_the_code_is_for():
     report = """
-    # Overhead;Command;Shared Object;Symbol
-    40.00%;worker-0        ;millstream;[.] millstream_core::codec::fast::scan
-     5.50%;worker-0        ;millstream;[.] millstream_core::codec::splice::splice
-    10.00%;rdk:broker1     ;millstream;[.] LZ4_compress_fast
-     4.00%;rdk:broker1     ;[kernel.kallsyms];[k] copy_user_generic
+# Overhead;Command    ;Shared Object    ;Symbol
+ 40.00% ;worker-0   ;millstream       ;[.] millstream_core::codec::fast::scan
+ 5.50%  ;worker-0   ;millstream       ;[.] millstream_core::codec::splice::splice
+ 10.00% ;rdk:broker1;millstream       ;[.] LZ4_compress_fast
+ 4.00%  ;rdk:broker1;[kernel.kallsyms];[k] copy_user_generic
     """
     found = summed(report)
     assert found["parts"] == {"decode JSON": 40.0, "compression": 10.0, "splice": 5.5, "kernel": 4.0}
