@@ -51,11 +51,14 @@ struct Copier {
     epoch: Epoch,
 }
 
+/// Where both stand in the buffer.
+type KeyAndValue = (Option<Range<usize>>, Range<usize>);
+
 /// What is read and not yet committed.
 #[derive(Default)]
 struct Epoch {
     bytes: Vec<u8>,
-    records: Vec<Vec<(Option<Range<usize>>, Range<usize>)>>,
+    records: Vec<Vec<KeyAndValue>>,
     pending: usize,
     since: Option<Stopwatch>,
 }

@@ -253,7 +253,10 @@ mod tests {
         }
     }
 
-    fn all(load: Load, at_once: usize) -> (Vec<(Vec<u8>, Vec<u8>, u32)>, Tally) {
+    /// Key, value and place of each.
+    type Found = Vec<(Vec<u8>, Vec<u8>, u32)>;
+
+    fn all(load: Load, at_once: usize) -> (Found, Tally) {
         let mut generator = Generator::new(load);
         let (mut batch, mut found) = (Batch::default(), Vec::new());
         loop {

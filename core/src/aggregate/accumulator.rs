@@ -213,7 +213,10 @@ impl Accumulator {
             7 => {
                 let mut counts = Vec::new();
                 for _ in 0..u32::from_le_bytes(take(bytes)?) {
-                    counts.push((EventTime(i64::from_le_bytes(take(bytes)?)), i64::from_le_bytes(take(bytes)?)));
+                    counts.push((
+                        EventTime(i64::from_le_bytes(take(bytes)?)),
+                        i64::from_le_bytes(take(bytes)?),
+                    ));
                 }
                 Accumulator::Late(counts)
             }

@@ -39,8 +39,7 @@ fn servers() -> String {
 
 impl Arena {
     pub fn open() -> Arena {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let database = runtime.block_on(Database::create());
         let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
         let folder = tempfile::tempdir().unwrap();
