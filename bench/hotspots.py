@@ -27,6 +27,7 @@ PARTS = [
     ("splice", r"millstream_core::codec::splice"),
     ("verdict and expressions", r"millstream_core::(verdict|expr)"),
     ("windows and aggregates", r"millstream_core::(window|aggregate|engine)|datasketches|hashbrown|xxh"),
+    ("times as text", r"chrono"),
     ("state", r"rocksdb|millstream::state|millstream_core::codec::state"),
     ("PostgreSQL", r"postgres|rustls|tokio|mio::"),
     ("compression", r"LZ4|lz4|ZSTD|crc32|XXH"),
