@@ -36,12 +36,13 @@ class Drained:
     events: int
     cost: Cost
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | None]:
+        """A load too small to be told from an idle run has no throughput."""
         each = MICROS / self.events
         return {
             "events": self.events,
             "seconds": self.cost.wall,
-            "events_per_second": self.events / self.cost.wall,
+            "events_per_second": quotient(self.events, self.cost.wall),
             "processor_us": self.cost.processor * each,
             "broker_us": self.cost.broker * each,
             "postgres_us": self.cost.postgres * each,
@@ -63,10 +64,14 @@ class Round:
             return {"processor": own, "rows": self.rows}
         plain = self.plain.figures()
         ratios = {
-            "throughput": own["events_per_second"] / plain["events_per_second"],
-            "processor_cost": own["processor_us"] / max(plain["processor_us"], 1e-9),
+            "throughput": quotient(own["events_per_second"], plain["events_per_second"]),
+            "processor_cost": quotient(own["processor_us"], plain["processor_us"]),
         }
         return {"processor": own, "plain": plain, "ratio": ratios, "rows": self.rows}
+
+
+def quotient(of: float | None, by: float | None) -> float | None:
+    return of / by if of is not None and by is not None and by > 0 else None
 
 
 class Miscounted(Exception):

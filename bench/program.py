@@ -32,9 +32,10 @@ class Cost:
     said: str = ""
 
     def less(self, idle: Cost) -> Cost:
-        """Without what a run costs that has nothing to do; never below nothing."""
+        """Without what a run costs that has nothing to do. Processor time is never below nothing; the time of a small
+        load on a busy machine may be."""
         return Cost(
-            max(self.wall - idle.wall, 1e-9),
+            self.wall - idle.wall,
             max(self.processor - idle.processor, 0.0),
             max(self.broker - idle.broker, 0.0),
             max(self.postgres - idle.postgres, 0.0),

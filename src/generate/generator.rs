@@ -155,7 +155,7 @@ impl Generator {
             value = Damage::pick(&mut self.chance).strike(&written, &mut batch.bytes);
             key = value.end..value.end + user.len();
             batch.bytes.extend_from_slice(&user);
-        } else {
+        } else if kind == Kind::Sound {
             let user = key.start - value.start..key.end - value.start;
             self.recent.keep(&batch.bytes[value.clone()], user, place);
         }
