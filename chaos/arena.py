@@ -26,7 +26,7 @@ from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
 
 PIPELINES = Path(__file__).parent / "pipelines"
-DEFAULT_PIPELINE = PIPELINES / "kill-loop.yaml"
+DEFAULT_PIPELINE = PIPELINES / "sliding.yaml"
 DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
 DRAIN_SECONDS = 180.0

@@ -24,6 +24,8 @@ from .wire_faults import CLIENT_SETTINGS
 
 EVENTS = 400
 DWELL_MS = 2_000
+# An owner is a worker: with one each, a frozen process is one frozen owner.
+ONE_WORKER = ("--workers", "1")
 REACH_SECONDS, TAKE_OVER_SECONDS, REFUSE_SECONDS, SETTLE_SECONDS = 60.0, 90.0, 30.0, 90.0
 OWNERS = "SELECT count(DISTINCT owner) FROM millstream.progress WHERE application = %s"
 
@@ -55,7 +57,7 @@ class Zombies:
         self.loader = arena.loader()
         self.zombie: Processor = arena.processor("zombie")
         self.heir: Processor = arena.processor("heir", direct=True)
-        self.fleet = Fleet(arena, [self.zombie, self.heir])
+        self.fleet = Fleet(arena, [self.zombie, self.heir], ONE_WORKER)
 
     def run(self, scene: Scene, rounds: int) -> None:
         """Raises `ChaosFailure` at the first round that fails."""

@@ -92,7 +92,9 @@ def test_a_real_log_gives_its_page_views_and_active_users(pipeline: str, log: st
 
     counts = report["aggregates"]["page_view_counts"]
     assert counts["counted"] == NOTICE[log]["page_view"] and counts["too_late"] == 0
-    rows = {(datetime.fromisoformat(r["window_start"]), r["page_url"]): r["view_count"] for r in counts["rows"]}
+    rows = {
+        (datetime.fromisoformat(r["window_start"]), r["page_url"]): r["view_count"] for r in counts["rows"]
+    }
     assert rows == views
 
     active = report["aggregates"]["active_users"]
