@@ -123,9 +123,10 @@ def check_fifty(arena: Arena) -> list[tuple]:
     arena.judge_end()
     with psycopg.connect(arena.environment["DATABASE_URL"]) as connection:
         rows = connection.execute("SELECT page_url, view_count FROM page_view_counts").fetchall()
-    if rows != [("/products", 50)]:
-        raise ChaosFailure(f"expected one row of 50, found {rows}")
-    return rows
+        sliding = connection.execute("SELECT page_url, views, users FROM page_views_sliding").fetchall()
+    if rows != [("/products", 50)] or sliding != [("/products", 50, 50)] * 5:
+        raise ChaosFailure(f"expected one row of 50 and five of 50 by 50 users, found {rows} and {sliding}")
+    return rows + sliding
 
 
 def with_arena(seed: int, title: str, case: str, body: Callable[[Arena], None]) -> None:
