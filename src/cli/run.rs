@@ -36,9 +36,9 @@ pub struct RunArguments {
     until_end: bool,
     #[command(flatten)]
     state: StateDirArgument,
-    /// How many workers share this instance's partitions; one per core, at most one per partition, unless said
-    #[arg(long, value_name = "N", env = "MILLSTREAM_WORKERS")]
-    workers: Option<NonZeroUsize>,
+    /// How many workers share this instance's partitions
+    #[arg(long, value_name = "N", env = "MILLSTREAM_WORKERS", default_value = "1")]
+    workers: NonZeroUsize,
     /// Make no tables: print the SQL that a DBA must run if something is missing
     #[arg(long)]
     no_ddl: bool,

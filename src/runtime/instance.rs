@@ -39,8 +39,8 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 /// How an instance runs.
 #[derive(Clone, Debug)]
 pub struct InstanceOptions {
-    /// One a core, at most one a partition, unless said.
-    pub workers: Option<NonZeroUsize>,
+    /// Threads that share the partitions.
+    pub workers: NonZeroUsize,
     /// End once everything that the topics hold at the start is processed, by whomever.
     pub until_end: bool,
     /// Bounds the clean windows kept in memory, per task.
@@ -141,11 +141,7 @@ impl Instance {
     }
 
     fn start_all(&self, prepared: &Arc<Prepared>) -> Vec<Member> {
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let count = match self.options.workers {
-            Some(count) => count.get(),
-            None => cores.min(prepared.partitions().len()).max(1),
-        };
+        let count = self.options.workers.get();
         tracing::info!(workers = count, instance = %self.links.kafka.instance, "instance started");
         metrics::gauge!("millstream_workers").set(u32::try_from(count).unwrap_or(u32::MAX));
         let started = self.clock.monotonic();
