@@ -57,7 +57,13 @@ def end_offsets(admin: AdminClient, topic: str, partitions: int) -> dict[int, in
         answers = admin.list_offsets(
             request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
         )
-        return {where.partition: future.result().offset for where, future in answers.items()}
+        ends = {where.partition: future.result().offset for where, future in answers.items()}
+        if min(ends.values(), default=0) < 0:
+            # Why: of a partition whose log is still being recovered the client says OFFSET_INVALID, and no error.
+            raise KafkaException(
+                KafkaError(KafkaError.LEADER_NOT_AVAILABLE, f"an end of {topic} is not known yet")
+            )
+        return ends
 
     return patiently(ask)
 
