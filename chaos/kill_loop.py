@@ -22,7 +22,6 @@ from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
 from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
 from .servers import NAMES
-from .wire_faults import CLIENT_SETTINGS
 
 REACH_SECONDS = 60.0
 PROGRESS_SECONDS = 90.0
@@ -183,8 +182,7 @@ def main() -> int:
         freeze=not arguments.spare_wire,
         instances=arguments.instances,
     )
-    settings = CLIENT_SETTINGS if means.wire else None
-    arena = Arena(arguments.seed, "", arguments.pipeline, settings, proxied=means.wire)
+    arena = Arena(arguments.seed, "", arguments.pipeline, proxied=means.wire)
     workers = ("--workers", str(arguments.workers)) if arguments.workers else ()
     schedule = Schedule(arguments.kills, arguments.seed, means)
     loop = KillLoop(arena, Fleet.of(arena, arguments.instances, workers), schedule, arguments.rate)
@@ -228,7 +226,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--spare-wire",
         action="store_true",
-        help="no fault proxy and no frozen owner; the file's own time-outs",
+        help="no fault proxy and no frozen owner",
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep logs, topics and database of a run that passed too"
