@@ -119,11 +119,11 @@ def run_drain(options: argparse.Namespace) -> int:
     for _ in range(options.rounds):
         rounds.append(drain(pipeline, load, options.workers))
         if options.rounds > 1:
-            print(f"  {rounds[-1].processor.figures()['events_per_second']:,.0f} events/s", flush=True)
+            print(f"  {rounds[-1].processor.cost.wall:.2f} s", flush=True)
     result = as_json(load, rounds) | {"outputs": options.outputs, "workers": options.workers}
     best = result["best"]
     rows = [[name, *(best[name][key] for key in COLUMNS.values())] for name in ("processor", "plain")]
-    rows.append(["ratio", best["ratio"]["throughput"], best["ratio"]["processor_cost"], "", "", ""])
+    rows.append(["ratio", best["ratio"]["throughput"], best["ratio"]["processor_cost"], None, None, None])
     print(table(["", *COLUMNS], rows))
     print(", ".join(f"{rows:,} rows in {name}" for name, rows in best["rows"].items()))
     keep("drain", result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from bench.corner import Corner
+from bench.log import count
 from bench.pipeline import write
 from bench.program import Cost, generate, measured, plain, run_command
 from bench.servers import Servers
@@ -35,12 +36,13 @@ class Drained:
     events: int
     cost: Cost
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | None]:
+        """A load too small to be told from an idle run has no throughput."""
         each = MICROS / self.events
         return {
             "events": self.events,
             "seconds": self.cost.wall,
-            "events_per_second": self.events / self.cost.wall,
+            "events_per_second": quotient(self.events, self.cost.wall),
             "processor_us": self.cost.processor * each,
             "broker_us": self.cost.broker * each,
             "postgres_us": self.cost.postgres * each,
@@ -62,17 +64,27 @@ class Round:
             return {"processor": own, "rows": self.rows}
         plain = self.plain.figures()
         ratios = {
-            "throughput": own["events_per_second"] / plain["events_per_second"],
-            "processor_cost": own["processor_us"] / max(plain["processor_us"], 1e-9),
+            "throughput": quotient(own["events_per_second"], plain["events_per_second"]),
+            "processor_cost": quotient(own["processor_us"], plain["processor_us"]),
         }
         return {"processor": own, "plain": plain, "ratio": ratios, "rows": self.rows}
+
+
+def quotient(of: float | None, by: float | None) -> float | None:
+    return of / by if of is not None and by is not None and by > 0 else None
 
 
 class Miscounted(Exception):
     pass
 
 
-def drain(pipeline: dict, load: Load, workers: int | None = None, with_plain: bool = True) -> Round:
+def drain(
+    pipeline: dict,
+    load: Load,
+    workers: int | None = None,
+    with_plain: bool = True,
+    count_outputs: bool = False,
+) -> Round:
     servers = Servers.find()
     with Corner(load.partitions) as corner:
         file = write(pipeline, corner)
@@ -86,17 +98,26 @@ def drain(pipeline: dict, load: Load, workers: int | None = None, with_plain: bo
         generate(corner, load.events, *load.options())
         # The processor first: whoever comes second finds all of the log in the page cache.
         costs = [measured(command, corner, servers) for command in commands]
-        check(corner, load.events)
+        check(corner, load.events, costs[1].said if with_plain else None)
+        if count_outputs:
+            for role in ("output", "copied"):
+                expect(role, count(corner, role, load.events), load.events)
         drained = [Drained(load.events, cost.less(idle)) for cost, idle in zip(costs, idle, strict=True)]
         tables = [aggregate["to"]["table"] for aggregate in pipeline.get("aggregates", {}).values()]
         rows = {table: corner.rows(table) for table in tables}
         return Round(drained[0], drained[1] if with_plain else None, rows)
 
 
-def check(corner: Corner, events: int) -> None:
-    counts = corner.counts()
-    if counts != {"read": events, "accepted": events, "duplicate": 0, "dead": 0}:
-        raise Miscounted(f"of {events} events the processor has {counts}")
+def check(corner: Corner, events: int, copied: str | None) -> None:
+    """Without these there is no figure."""
+    expect("processor", corner.counts(), {"read": events, "accepted": events, "duplicate": 0, "dead": 0})
+    if copied is not None:
+        expect("plain loop", copied, str(events))
+
+
+def expect(who: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise Miscounted(f"{who}: {found} instead of {wanted}")
 
 
 def best(rounds: list[Round]) -> Round:

@@ -27,6 +27,7 @@ PARTS = [
     ("splice", r"millstream_core::codec::splice"),
     ("verdict and expressions", r"millstream_core::(verdict|expr)"),
     ("windows and aggregates", r"millstream_core::(window|aggregate|engine)|datasketches|hashbrown|xxh"),
+    ("times as text", r"chrono"),
     ("state", r"rocksdb|millstream::state|millstream_core::codec::state"),
     ("PostgreSQL", r"postgres|rustls|tokio|mio::"),
     ("compression", r"LZ4|lz4|ZSTD|crc32|XXH"),
@@ -35,7 +36,7 @@ PARTS = [
     ("memory", r"malloc|free|realloc|calloc|memcpy|memmove|memset|memcmp|__mem|_int_"),
 ]
 OTHER, KERNEL = "other", "kernel"
-LINE = re.compile(r"\s*([\d.]+)%;([^;]*);([^;]*);\[(.)\] (.*)")
+LINE = re.compile(r"\s*([\d.]+)%\s*;([^;]*);([^;]*);\[(.)\] (.*)")
 
 
 def hotspots(pipeline: dict, load: Load, workers: int | None = None) -> dict | None:
@@ -64,11 +65,14 @@ def hotspots(pipeline: dict, load: Load, workers: int | None = None) -> dict | N
         ]
         try:
             measured(record, corner, servers)
-        except ProgramFailed as failed:
-            if "perf" in str(failed) and not samples.exists():
+        except ProgramFailed:
+            if not samples.exists():
                 return None
             raise
-        return summed(report(samples))
+        found = summed(report(samples))
+        if not found["parts"]:
+            raise ProgramFailed("perf took no samples that could be read")
+        return found
 
 
 def report(samples: Path) -> str:

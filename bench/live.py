@@ -7,17 +7,18 @@ client gave it to the moment at which this consumer has its enriched copy.
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-import uuid
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
+from confluent_kafka import KafkaException
 
 from bench.corner import Corner
+from bench.log import reader, times_of_all
 from bench.pipeline import write
 from bench.program import ProgramFailed, measured, millstream, run_command, wait_for
 from bench.servers import Servers, seconds_of
@@ -66,7 +67,7 @@ def live(pipeline: dict, rate: Rate, workers: int | None = None) -> dict:
         finally:
             processor.terminate()
             processor.wait(60)
-        latencies = latencies_of(produced_at(corner, rate.events), arrivals, rate.warm_up_seconds)
+        latencies = latencies_of(times_of_all(corner, "input", rate.events), arrivals, rate.warm_up_seconds)
         each = MICROS / rate.events
         costs = {"processor_us": own * each, "broker_us": others[0] * each, "postgres_us": others[1] * each}
         return {"events": rate.events, "events_per_second": rate.events_per_second, **costs} | {
@@ -108,38 +109,6 @@ def watch(corner: Corner, rate: Rate) -> list[list[float]]:
     return arrivals
 
 
-def produced_at(corner: Corner, events: int) -> list[list[float]]:
-    """Per partition, the timestamps of the input in milliseconds."""
-    consumer = reader(corner, "input")
-    times: list[list[float]] = [[] for _ in range(corner.partitions)]
-    deadline = time.monotonic() + PATIENCE
-    while events:
-        messages = consumer.consume(min(events, 10_000), timeout=1.0)
-        for message in messages:
-            times[message.partition()].append(message.timestamp()[1])
-        events -= len(messages)
-        if not messages and time.monotonic() > deadline:
-            raise TimeoutError(f"{events} events cannot be read from the input again")
-    consumer.close()
-    return times
-
-
-def reader(corner: Corner, role: str) -> Consumer:
-    corner.wait_for_topic(role)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": corner.brokers,
-            "group.id": f"bench-{uuid.uuid4().hex}",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "fetch.wait.max.ms": 50,
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    consumer.assign(corner.partitions_of(role, OFFSET_BEGINNING))
-    return consumer
-
-
 def latencies_of(sent: list[list[float]], arrived: list[list[float]], warm_up_seconds: float) -> list[float]:
     """Sorted, without those of the first seconds."""
     counted_from = min(times[0] for times in sent if times) + warm_up_seconds * 1_000
@@ -155,7 +124,7 @@ def percentile(ordered: list[float], percent: float) -> float:
     """The least that so many per cent do not exceed."""
     if not ordered:
         return float("nan")
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1).__int__()]
+    return ordered[max(0, math.ceil(round(len(ordered) * percent / 100, 6)) - 1)]
 
 
 def is_ready(http: str) -> bool:

@@ -34,6 +34,7 @@ fn main() -> Result<(), KafkaError> {
         application: group.clone(),
         instance: instance.clone(),
         worker: 0,
+        max_record_bytes: 1 << 20,
     };
     let copied = Copier::open(&settings, input, output)?.run()?;
     println!("{copied}");
@@ -50,11 +51,14 @@ struct Copier {
     epoch: Epoch,
 }
 
+/// Where both stand in the buffer.
+type KeyAndValue = (Option<Range<usize>>, Range<usize>);
+
 /// What is read and not yet committed.
 #[derive(Default)]
 struct Epoch {
     bytes: Vec<u8>,
-    records: Vec<Vec<(Option<Range<usize>>, Range<usize>)>>,
+    records: Vec<Vec<KeyAndValue>>,
     pending: usize,
     since: Option<Stopwatch>,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 COSTS = {"processor_us": "processor", "broker_us": "broker", "postgres_us": "PostgreSQL"}
@@ -27,7 +28,8 @@ def plot(title: str, axis: str, results: list[dict], path: Path) -> bool:
         cost.plot(sizes, [point[name] for point in points], marker="o", label=label)
     cost.set(xlabel=axis, ylabel="CPU µs per event", xscale="log", ylim=(0, None))
     cost.legend()
-    rate.plot(sizes, [point["events_per_second"] / 1_000 for point in points], marker="o", color="black")
+    rates = [(point["events_per_second"] or math.nan) / 1_000 for point in points]
+    rate.plot(sizes, rates, marker="o", color="black")
     rate.set(xlabel=axis, ylabel="thousand events per second", xscale="log", ylim=(0, None))
     for side in (cost, rate):
         side.set_xticks(sizes, [f"{size:,}" for size in sizes])

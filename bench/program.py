@@ -28,11 +28,14 @@ class Cost:
     broker: float
     postgres: float
     memory: int
+    # The last line the program said.
+    said: str = ""
 
     def less(self, idle: Cost) -> Cost:
-        """Without what a run costs that has nothing to do; never below nothing."""
+        """Without what a run costs that has nothing to do. Processor time is never below nothing; the time of a small
+        load on a busy machine may be."""
         return Cost(
-            max(self.wall - idle.wall, 1e-9),
+            self.wall - idle.wall,
             max(self.processor - idle.processor, 0.0),
             max(self.broker - idle.broker, 0.0),
             max(self.postgres - idle.postgres, 0.0),
@@ -78,7 +81,8 @@ def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:
         end = "".join(f"  | {line}\n" for line in log.read_text(errors="replace").splitlines()[-20:])
         raise ProgramFailed(f"{' '.join(command)} ended with exit status {process.returncode}\n{end}")
     processor = usage.ru_utime + usage.ru_stime
-    return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss)
+    said = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+    return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss, said)
 
 
 def generate(corner: Corner, events: int, *options: str) -> dict:

@@ -39,6 +39,12 @@ def test_cost_of_an_event_is_without_that_of_an_idle_run():
     }
 
 
+def test_load_too_small_to_be_told_from_an_idle_run_has_no_throughput():
+    figures = Drained(10, Cost(1.0, 0.5, 0.0, 0.0, 1_024).less(Cost(1.1, 0.4, 0.0, 0.0, 1_024))).figures()
+    assert figures["events_per_second"] is None
+    assert table(["", "n"], [["a", figures["events_per_second"]]]) == "   n\na  -"
+
+
 def test_ratios_compare_with_the_plain_loop_of_the_same_round():
     def drained(wall: float, processor: float) -> Drained:
         return Drained(1_000, Cost(wall, processor, 0.0, 0.0, 1_024))
@@ -65,11 +71,11 @@ def test_load_tells_the_generator_what_it_is():
 
 def test_samples_are_summed_by_what_the_code_is_for():
     report = """
-    # Overhead;Command;Shared Object;Symbol
-    40.00%;worker-0        ;millstream;[.] millstream_core::codec::fast::scan
-     5.50%;worker-0        ;millstream;[.] millstream_core::codec::splice::splice
-    10.00%;rdk:broker1     ;millstream;[.] LZ4_compress_fast
-     4.00%;rdk:broker1     ;[kernel.kallsyms];[k] copy_user_generic
+# Overhead;Command    ;Shared Object    ;Symbol
+ 40.00% ;worker-0   ;millstream       ;[.] millstream_core::codec::fast::scan
+ 5.50%  ;worker-0   ;millstream       ;[.] millstream_core::codec::splice::splice
+ 10.00% ;rdk:broker1;millstream       ;[.] LZ4_compress_fast
+ 4.00%  ;rdk:broker1;[kernel.kallsyms];[k] copy_user_generic
     """
     found = summed(report)
     assert found["parts"] == {"decode JSON": 40.0, "compression": 10.0, "splice": 5.5, "kernel": 4.0}

@@ -124,8 +124,8 @@ impl Times {
     /// Bursts of 5 min and a jitter of 30 s in 2 h, with 10 min left at the end for the last to finish; shorter in a
     /// shorter span.
     fn new(start_ms: i64, span_ms: i64) -> Times {
-        let burst_ms = (span_ms / SPAN_IN_BURSTS).min(SPAN_MS / SPAN_IN_BURSTS).max(1);
-        let jitter_ms = (span_ms / SPAN_IN_JITTERS).min(SPAN_MS / SPAN_IN_JITTERS).max(1);
+        let burst_ms = (span_ms / SPAN_IN_BURSTS).clamp(1, SPAN_MS / SPAN_IN_BURSTS);
+        let jitter_ms = (span_ms / SPAN_IN_JITTERS).clamp(1, SPAN_MS / SPAN_IN_JITTERS);
         let bursts_ms = (span_ms - 2 * burst_ms).max(1);
         let whole = |ms: i64| u32::try_from(ms).expect("a span below 49 days");
         Times {

@@ -155,7 +155,7 @@ impl Generator {
             value = Damage::pick(&mut self.chance).strike(&written, &mut batch.bytes);
             key = value.end..value.end + user.len();
             batch.bytes.extend_from_slice(&user);
-        } else {
+        } else if kind == Kind::Sound {
             let user = key.start - value.start..key.end - value.start;
             self.recent.keep(&batch.bytes[value.clone()], user, place);
         }
@@ -253,7 +253,10 @@ mod tests {
         }
     }
 
-    fn all(load: Load, at_once: usize) -> (Vec<(Vec<u8>, Vec<u8>, u32)>, Tally) {
+    /// Key, value and place of each.
+    type Found = Vec<(Vec<u8>, Vec<u8>, u32)>;
+
+    fn all(load: Load, at_once: usize) -> (Found, Tally) {
         let mut generator = Generator::new(load);
         let (mut batch, mut found) = (Batch::default(), Vec::new());
         loop {

@@ -1,4 +1,4 @@
-//! The last events that were sound or late, for those that come twice.
+//! The last sound events, for those that come twice.
 
 use std::collections::VecDeque;
 use std::ops::Range;

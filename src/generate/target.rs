@@ -61,6 +61,8 @@ impl Target {
     }
 }
 
+type KeyAndValue<'b> = (Option<&'b [u8]>, &'b [u8]);
+
 impl TopicTarget {
     /// Makes the topic where it is missing.
     pub fn open(settings: &TopicSettings) -> Result<TopicTarget, KafkaError> {
@@ -76,7 +78,7 @@ impl TopicTarget {
 
     /// By partition, as the client takes them cheapest.
     fn send(&mut self, batch: &Batch) -> Result<(), KafkaError> {
-        let mut by_partition: Vec<Vec<(Option<&[u8]>, &[u8])>> = vec![Vec::new(); self.partitions as usize];
+        let mut by_partition: Vec<Vec<KeyAndValue<'_>>> = vec![Vec::new(); self.partitions as usize];
         for message in batch.messages() {
             let source = Partition((message.place >> 1) as i32);
             let key = self.keyed.then_some(message.key);

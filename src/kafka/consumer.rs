@@ -368,17 +368,22 @@ impl Consumer {
     fn stop_serving(&mut self) {
         self.client().context().set_closing();
         while let Some(event) = self.client().context().next() {
-            let answered = match event {
-                GroupEvent::Assigned(_) => self
-                    .client()
-                    .incremental_assign(&TopicPartitionList::new())
-                    .map_err(|error| KafkaError::of_client("assign", error)),
-                GroupEvent::Revoked { partitions, .. } => self.unassign(&partitions),
-                GroupEvent::Failed(_) => Ok(()),
-            };
-            if let Err(error) = answered {
-                tracing::debug!(%error, "a closing consumer could not answer a group event");
-            }
+            self.decline(event);
+        }
+    }
+
+    /// Answers an event without taking anything: for whoever is about to close.
+    pub fn decline(&mut self, event: GroupEvent) {
+        let answered = match event {
+            GroupEvent::Assigned(_) => self
+                .client()
+                .incremental_assign(&TopicPartitionList::new())
+                .map_err(|error| KafkaError::of_client("assign", error)),
+            GroupEvent::Revoked { partitions, .. } => self.unassign(&partitions),
+            GroupEvent::Failed(_) => Ok(()),
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a closing consumer could not answer a group event");
         }
     }
 }

@@ -135,7 +135,7 @@ impl ConsumerContext for GroupNotes {
             let done = if assigned {
                 consumer.incremental_assign(&TopicPartitionList::new())
             } else {
-                consumer.incremental_unassign(list)
+                consumer.incremental_unassign(&held_of(consumer, list))
             };
             if let Err(error) = done {
                 tracing::debug!(%error, "a closing consumer could not answer a group event");
@@ -151,6 +151,19 @@ impl ConsumerContext for GroupNotes {
         };
         lock(&self.events).push_back(event);
     }
+}
+
+/// What a consumer holds of a list. Why: partitions that came while it was closing were never taken, and librdkafka
+/// takes giving those back for no answer at all.
+fn held_of(consumer: &BaseConsumer<GroupNotes>, list: &TopicPartitionList) -> TopicPartitionList {
+    let mut held = TopicPartitionList::new();
+    let Ok(assigned) = consumer.assignment() else { return held };
+    for entry in ffi::entries(list) {
+        if assigned.find_partition(&entry.topic, entry.partition).is_some() {
+            held.add_partition(&entry.topic, entry.partition);
+        }
+    }
+    held
 }
 
 /// The producer's notes: the first delivery that failed.

@@ -102,6 +102,9 @@ impl Worker {
         };
         self.slots.clear();
         drop(self.desk);
+        for event in std::mem::take(&mut self.links.events) {
+            self.links.consumer.decline(event);
+        }
         self.links.consumer.close(leave);
         ended
     }

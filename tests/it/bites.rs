@@ -64,20 +64,21 @@ fn nothing_of_an_epoch_with_a_fenced_task_is_visible() {
     }
 }
 
-/// A first process is frozen at a point, a second on a copy of its state takes over as far as another point, and the
-/// first goes on from where it stood.
-fn take_over(arena: &mut Arena, broken: &str, first: &str, second: &str) -> (Process, Process) {
-    let aim = format!("{first}:2:500");
+/// A first process is frozen at a point of its first epoch, which is of one partition; a second on a copy of its state
+/// takes over as far as another point; then the first goes on from where it stood.
+fn take_over(
+    arena: &mut Arena,
+    broken: &str,
+    (first, second): (&str, &str),
+    partition: i32,
+) -> (Process, Process) {
+    let aim = format!("{first}:1:500");
     let frozen = start(arena, "a", &[("MILLSTREAM_BREAK", broken), ("MILLSTREAM_DWELL", &aim)]);
     frozen.wait_ready();
-    arena.send_on(0, 20);
-    arena.send_on(LAST, 20);
-    arena.wait_for_rows();
-    arena.send_on(0, 20);
-    arena.send_on(LAST, 20);
-    frozen.until("at its point", |process| process.has_reached(first, 2));
+    arena.send_on(partition, 20);
+    frozen.until("at its point", |process| process.has_reached(first, 1));
     frozen.signal("STOP");
-    arena.send_on(LAST, 20);
+    arena.send_on(partition, 20);
     copy(&frozen.state, &arena.folder.path().join("b"));
     let (point, arrival) = second.rsplit_once(':').expect("point:arrival");
     let aim = format!("{second}:3000");
@@ -104,7 +105,8 @@ fn an_offset_of_the_group_is_read_behind_the_fence() {
 fn the_owner_epoch_keeps_a_stale_owner_from_stopping_the_rightful_one() {
     for (broken, expect) in [("no-owner-epoch", true), ("", false)] {
         let mut arena = Arena::open();
-        let (mut frozen, taker) = take_over(&mut arena, broken, "kafka-offsets-sent", "take-decided:4");
+        let points = ("kafka-offsets-sent", "take-decided:4");
+        let (mut frozen, taker) = take_over(&mut arena, broken, points, LAST);
         assert_eq!(frozen.wait_exit(), 77, "{}", frozen.said());
         let wrong = goes_wrong(&mut arena, &taker, 1);
         assert_eq!(wrong, expect, "{}\n{}", frozen.said(), taker.said());

@@ -122,7 +122,7 @@ fn shares_are_hit_exactly_and_a_pipeline_finds_them() {
         assert_eq!(reasons, BTreeSet::from(expect));
 
         let values = tried["records"].as_array().expect("a list").iter().map(|record| &record["value"]);
-        let (mut latest, mut late) = (i64::MIN, 0);
+        let (mut latest, mut late) = (0, 0);
         for at in values.map(time) {
             // Of its own minute, and two more of the watermark's delay.
             late += usize::from(latest - at > 3 * 60_000);

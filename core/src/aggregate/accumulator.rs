@@ -213,7 +213,10 @@ impl Accumulator {
             7 => {
                 let mut counts = Vec::new();
                 for _ in 0..u32::from_le_bytes(take(bytes)?) {
-                    counts.push((EventTime(i64::from_le_bytes(take(bytes)?)), i64::from_le_bytes(take(bytes)?)));
+                    counts.push((
+                        EventTime(i64::from_le_bytes(take(bytes)?)),
+                        i64::from_le_bytes(take(bytes)?),
+                    ));
                 }
                 Accumulator::Late(counts)
             }
@@ -321,4 +324,61 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], AccumulatorError> 
     let (head, rest) = bytes.split_first_chunk::<N>().ok_or(AccumulatorError("cut off"))?;
     *bytes = rest;
     Ok(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(accumulator: &Accumulator) -> String {
+        let mut bytes = Vec::new();
+        accumulator.encode(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_format_is_kept() {
+        let mut sketch = Sketch::default();
+        sketch.add(&Value::Bigint(7));
+        for (accumulator, bytes) in [
+            (Accumulator::Count(3), "010300000000000000"),
+            (
+                Accumulator::Integer { sum: -1, count: 2 },
+                "02ffffffffffffffffffffffffffffffff0200000000000000",
+            ),
+            (Accumulator::Double { sum: 1.5, count: 1 }, "03000000000000f83f0100000000000000"),
+            (Accumulator::Min(Value::Text("a".into())), "04060100000061"),
+            (Accumulator::Max(Value::Null), "0500"),
+            (Accumulator::Distinct(None), "0600000000"),
+            (Accumulator::Distinct(Some(Box::new(sketch))), "060c0000000201070c03080108c1e91705"),
+            (Accumulator::Late(vec![(EventTime(5), 2)]), "070100000005000000000000000200000000000000"),
+        ] {
+            assert_eq!(hex(&accumulator), bytes);
+            let bytes: Vec<u8> = (0..bytes.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&bytes[at..at + 2], 16).expect("hex"))
+                .collect();
+            let mut rest = bytes.as_slice();
+            assert_eq!(Accumulator::decode(&mut rest), Ok(accumulator));
+            assert!(rest.is_empty());
+            let mut cut = &bytes[..bytes.len() - 1];
+            assert!(Accumulator::decode(&mut cut).is_err());
+        }
+    }
+
+    #[test]
+    fn lateness_is_counted_for_each_window() {
+        let at = |second: i64| EventTime(second * 1_000_000);
+        let mut late = Accumulator::Late(Vec::new());
+        for before in [None, Some(at(20)), Some(at(10)), Some(at(20))] {
+            late.add(&Value::Boolean(true), before);
+            late.add(&Value::Null, before);
+        }
+        let mut twice = late.clone();
+        twice.merge(&late);
+        for (start, count) in [(0, 3), (9, 3), (10, 2), (19, 2), (20, 0)] {
+            assert_eq!(late.in_window(at(start)), Accumulator::Count(count));
+            assert_eq!(twice.in_window(at(start)), Accumulator::Count(2 * count));
+        }
+    }
 }

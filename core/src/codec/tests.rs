@@ -225,7 +225,7 @@ fn declared_values_of_the_wrong_kind_are_dead_by_reason() {
         ("boolean", r#""true""#, WrongType),
         ("timestamp", "1769735890", WrongType),
         ("timestamp", "{}", WrongType),
-        ("timestamp", r#""\ud800""#, WrongType),
+        ("timestamp", r#""\ud800""#, BadTimestamp),
         ("timestamp", r#""""#, BadTimestamp),
         ("timestamp", r#""2026-01-30""#, BadTimestamp),
         ("timestamp", r#""2026-01-30T01:18:10Z\u0000""#, BadTimestamp),

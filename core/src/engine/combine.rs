@@ -68,7 +68,10 @@ impl Slices<'_> {
             .filter(sketched)
             .map(|column| {
                 let slices = self.buckets.range(*first..frame.window(*last).end);
-                MovingUnion::new(column, slices.filter_map(|(slice, bucket)| Some((*slice, bucket.get(key)?))))
+                MovingUnion::new(
+                    column,
+                    slices.filter_map(|(slice, bucket)| Some((*slice, bucket.get(key)?))),
+                )
             })
             .collect();
         for start in starts {

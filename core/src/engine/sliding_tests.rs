@@ -25,7 +25,7 @@ connections: {{ kafka: {{ bootstrap.servers: "localhost:9092" }} }}
 sources:
   clicks:
     topic: clicks
-    fields: {{ at: timestamp_s!, page: text!, user: text, ms: bigint }}
+    fields: {{ at: timestamp_s!, page: text!, who: text, ms: bigint }}
     event_time: at
     watermark: {{ delay: {DELAY}s }}
 late: {{ allowed_lateness: {ALLOWED}s }}
@@ -37,8 +37,8 @@ aggregates:
     select:
       n: count(*)
       slowest: max(ms)
-      users: approx_distinct(user)
-      quick: "approx_distinct(user) filter (where ms < 50)"
+      users: approx_distinct(who)
+      quick: "approx_distinct(who) filter (where ms < 50)"
       late: late_rows()
     to: {{ table: views, key: [window_start, page] }}
 "#
@@ -81,7 +81,8 @@ impl Click {
     fn json(&self) -> Vec<u8> {
         let user = self.user.map_or("null".to_owned(), |u| format!("\"u{u}\""));
         let ms = self.ms.map_or("null".to_owned(), |v| v.to_string());
-        format!("{{\"at\":{},\"page\":\"/{}\",\"user\":{user},\"ms\":{ms}}}", self.second, self.page).into_bytes()
+        format!("{{\"at\":{},\"page\":\"/{}\",\"who\":{user},\"ms\":{ms}}}", self.second, self.page)
+            .into_bytes()
     }
 }
 
@@ -104,21 +105,33 @@ fn open(plan: &Arc<Plan>, disk: &Disk, partition: i32, window_bytes: usize) -> T
     let stored = disk.get(Family::Meta, META_KEY).expect("memory");
     let meta = stored.map(|bytes| decode_meta(&bytes).expect("our bytes"));
     let judge = Arc::new(Judge::new(plan.clone(), SourceId(0)));
-    let mut task = Task::open(identity, judge, Box::new(disk.clone()), (meta.as_ref(), Offset(0)), window_bytes);
+    let mut task =
+        Task::open(identity, judge, Box::new(disk.clone()), (meta.as_ref(), Offset(0)), window_bytes);
     task.own(OwnerEpoch(1), TaskCounts::default());
     task
 }
 
 /// Everything that one partition's records come to, in epochs.
-fn run(plan: &Arc<Plan>, partition: i32, clicks: &[Click], manner: &Manner) -> (Vec<SealedEpoch>, AggregateCounts) {
+fn run(
+    plan: &Arc<Plan>,
+    partition: i32,
+    clicks: &[Click],
+    manner: &Manner,
+) -> (Vec<SealedEpoch>, AggregateCounts) {
     let disk = Disk::default();
     let mut task = open(plan, &disk, partition, manner.window_bytes);
     let mut sizes = manner.epochs.iter().cycle();
-    let (mut due, mut sealed, mut counts) = (*sizes.next().expect("an epoch"), Vec::new(), AggregateCounts::default());
+    let (mut due, mut sealed, mut counts) =
+        (*sizes.next().expect("an epoch"), Vec::new(), AggregateCounts::default());
     for (offset, click) in clicks.iter().enumerate() {
         let value = click.json();
-        let record =
-            Record { offset: Offset(offset as i64), timestamp_ms: None, key: None, value: Some(&value), headers: &Vec::new };
+        let record = Record {
+            offset: Offset(offset as i64),
+            timestamp_ms: None,
+            key: None,
+            value: Some(&value),
+            headers: &Vec::new,
+        };
         task.process(&record, Effects::LIVE).expect("memory does not fail");
         due -= 1;
         if due == 0 || offset + 1 == clicks.len() {
@@ -153,10 +166,14 @@ fn table(plan: &Plan, partitions: &[Vec<SealedEpoch>]) -> Rows {
     let mut sketches: BTreeMap<_, Sketch> = BTreeMap::new();
     for delta in partitions.iter().flatten().flat_map(|epoch| epoch.deltas.get(&AggregateId(0))).flatten() {
         assert_eq!(delta.window.end.0 - delta.window.start.0, {
-            let crate::pipeline::Window::Sliding { size, .. } = plan.aggregates[0].window else { panic!("sliding") };
+            let crate::pipeline::Window::Sliding { size, .. } = plan.aggregates[0].window else {
+                panic!("sliding")
+            };
             size.0
         });
-        let Value::Text(page) = decode_group_key(&delta.key).expect("our bytes").remove(0) else { panic!("a text") };
+        let Value::Text(page) = decode_group_key(&delta.key).expect("our bytes").remove(0) else {
+            panic!("a text")
+        };
         let key = (delta.window.start.0 / SECOND, page.into_owned());
         for part in &delta.sketches {
             sketches.insert((key.clone(), part.column, part.partition), part.sketch.clone());
@@ -178,7 +195,8 @@ fn table(plan: &Plan, partitions: &[Vec<SealedEpoch>]) -> Rows {
                 let all = (0..9).filter_map(|p| sketches.get(&(key.clone(), i, Partition(p))));
                 Sketch::estimate_of_all(all)
             };
-            let row = (value(0).expect("a count"), value(1), distinct(2), distinct(3), value(4).expect("a count"));
+            let row =
+                (value(0).expect("a count"), value(1), distinct(2), distinct(3), value(4).expect("a count"));
             (key, row)
         })
         .collect()
@@ -302,8 +320,13 @@ fn a_slice_is_kept_until_its_last_window_is_closed() {
     let mut task = open(&plan, &disk, 0, usize::MAX);
     let mut feed = |offset: i64, second: i64| {
         let value = Click { second, page: 0, user: Some(1), ms: None }.json();
-        let record =
-            Record { offset: Offset(offset), timestamp_ms: None, key: None, value: Some(&value), headers: &Vec::new };
+        let record = Record {
+            offset: Offset(offset),
+            timestamp_ms: None,
+            key: None,
+            value: Some(&value),
+            headers: &Vec::new,
+        };
         task.process(&record, Effects::LIVE).expect("memory");
         let sealed = task.seal();
         task.write(sealed.changes).expect("memory");

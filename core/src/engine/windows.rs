@@ -51,7 +51,12 @@ struct AggregateWindows {
 
 impl Windows {
     /// `budget_bytes` bounds what clean buckets may take.
-    pub fn new(plan: &Plan, aggregates: &[AggregateId], partition: Partition, budget_bytes: usize) -> Windows {
+    pub fn new(
+        plan: &Plan,
+        aggregates: &[AggregateId],
+        partition: Partition,
+        budget_bytes: usize,
+    ) -> Windows {
         let aggregates =
             aggregates.iter().map(|id| AggregateWindows::new(*id, &plan.aggregates[id.0])).collect();
         Windows { partition, aggregates, budget_bytes, bytes: 0, clock: 1 }

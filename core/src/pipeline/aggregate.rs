@@ -125,12 +125,17 @@ fn window(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Window> {
     let overlap = (size.0 + slide.0 - 1) / slide.0;
     if slide > size {
         problems
-            .add(item.node.at, &item.path, "slide is longer than size: some records would fall into no window")
+            .add(
+                item.node.at,
+                &item.path,
+                "slide is longer than size: some records would fall into no window",
+            )
             .hint(KINDS_OF_WINDOW);
         return None;
     }
     if overlap > MAX_OVERLAP {
-        let message = format!("every record would fall into {overlap} windows, at most {MAX_OVERLAP} are allowed");
+        let message =
+            format!("every record would fall into {overlap} windows, at most {MAX_OVERLAP} are allowed");
         problems.add(item.node.at, &item.path, message).hint("slide by more, or make the windows shorter");
         return None;
     }

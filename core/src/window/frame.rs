@@ -137,8 +137,10 @@ mod tests {
     #[test]
     fn five_by_one_is_five_windows_and_one_slice() {
         let frame = frame(5, 1);
-        let starts: Vec<i64> =
-            frame.starts(frame.first_start(EventTime(7)), frame.last_start(EventTime(7))).map(|s| s.0).collect();
+        let starts: Vec<i64> = frame
+            .starts(frame.first_start(EventTime(7)), frame.last_start(EventTime(7)))
+            .map(|s| s.0)
+            .collect();
         assert_eq!(starts, [3, 4, 5, 6, 7]);
         assert_eq!(frame.slice(EventTime(7)), EventTime(7));
         let neighbours: Vec<i64> = frame.neighbours(EventTime(7)).map(|s| s.0).collect();

@@ -15,6 +15,7 @@ use super::super::output::OutputFormat;
 
 const MOST_USERS: i64 = 50_000_000;
 const MOST_PARTITIONS: i64 = 10_000;
+const MOST_SPAN_MS: u64 = 40 * 86_400_000;
 const DEFAULT_PARTITIONS: i32 = 3;
 
 #[derive(Debug, Args)]
@@ -169,6 +170,9 @@ impl GenerateArguments {
             now_ms,
         };
         let timeline = Timeline::of(asked, &defaults).map_err(|error| error.to_string())?;
+        if self.profile == Profile::W1 && timeline.length_ms(events.unwrap_or(0)) > MOST_SPAN_MS as i64 {
+            return Err("w1 covers 40 days at most: raise --rate, or give --span".into());
+        }
         let kinds = Kinds::new(
             self.late.unwrap_or(defaults.late),
             self.duplicates.unwrap_or(defaults.duplicates),
@@ -256,7 +260,6 @@ fn instant(text: &str) -> Result<EventTime, String> {
 
 /// As the pipeline file writes it: `500ms`, `90s`, `10m`, `2h`, `7d`.
 fn span(text: &str) -> Result<Duration, String> {
-    const MOST_MS: u64 = 40 * 86_400_000;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit_ms = match &text[digits..] {
         "ms" => 1,
@@ -267,7 +270,7 @@ fn span(text: &str) -> Result<Duration, String> {
         _ => 0,
     };
     let ms = text[..digits].parse().ok().and_then(|number: u64| number.checked_mul(unit_ms));
-    let ms = ms.filter(|ms| unit_ms > 0 && *ms <= MOST_MS);
+    let ms = ms.filter(|ms| unit_ms > 0 && *ms <= MOST_SPAN_MS);
     ms.map(Duration::from_millis)
         .ok_or_else(|| "not a duration like 500ms, 90s, 10m or 2h, at most 40d".to_owned())
 }
@@ -339,6 +342,7 @@ mod tests {
             (&["user-activity", "--skew", "-1"], "0 to 10"),
             (&["w1", "--user-skew", "1"], "part of the workload"),
             (&["w1", "--events", "300000000"], "at most 200000000"),
+            (&["w1", "--events", "100000000", "--rate", "10"], "40 days at most"),
             (&["nonsense"], "possible values"),
             (&["user-activity", "--output", "-", "--topic", "t"], "cannot be used with"),
         ] {

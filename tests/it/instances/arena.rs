@@ -39,8 +39,7 @@ fn servers() -> String {
 
 impl Arena {
     pub fn open() -> Arena {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let database = runtime.block_on(Database::create());
         let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
         let folder = tempfile::tempdir().unwrap();
@@ -109,7 +108,7 @@ records:
             let value = format!(r#"{{"event_time":"2026-01-30T01:18:10Z","page":"/{}","n":{n}}}"#, n % 7);
             let partition = partition(n);
             let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(&value);
-            self.producer.send(record).unwrap();
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         self.producer.flush(LIMIT).unwrap();
         self.sent += count;

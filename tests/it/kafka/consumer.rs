@@ -6,8 +6,8 @@ use millstream::kafka::{BatchItem, Consumer, GroupEvent, KafkaError};
 use millstream_core::model::{Offset, TopicPartition};
 
 use super::{
-    LIMIT, Log, TURN, create, event, join, numbered, poll_batch_into, poll_into, produce, producer, read, settings, unique,
-    until, values,
+    LIMIT, Log, TURN, create, event, join, numbered, poll_batch_into, poll_into, produce, producer, read,
+    settings, unique, until, values,
 };
 
 #[test]

@@ -10,7 +10,8 @@ use millstream_core::pipeline::{Aggregate, Function};
 
 use super::fixture::*;
 
-const ROWS: &str = "SELECT concat_ws(' ', extract(minute from window_start), page_url, n, users, quick) FROM distinct_users
+const ROWS: &str =
+    "SELECT concat_ws(' ', extract(minute from window_start), page_url, n, users, quick) FROM distinct_users
     ORDER BY window_start, page_url";
 
 fn distinct_users() -> Aggregate {
@@ -109,8 +110,8 @@ async fn two_workers_at_one_new_row_see_each_other() {
             go.send(()).unwrap();
         }
     });
-    let epoch = TestEpoch::of(vec![step(1, epochs[1], 0, 1)])
-        .add(&aggregate, vec![seen((1, "/"), 1, 90..130, 0..0)]);
+    let epoch =
+        TestEpoch::of(vec![step(1, epochs[1], 0, 1)]).add(&aggregate, vec![seen((1, "/"), 1, 90..130, 0..0)]);
     assert_eq!(epoch.run(&mut session).await.unwrap(), CommitOutcome::Committed);
     waiter.await.unwrap();
     assert_eq!(first.join().unwrap().unwrap(), CommitOutcome::Committed);

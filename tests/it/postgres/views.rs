@@ -61,8 +61,14 @@ async fn the_dashboards_have_their_answers() {
             let sql = format!("SELECT concat_ws(' ', {columns}) FROM {view}");
             assert_eq!(database.text(&sql).await, expected, "{name}: {view}");
         };
-        check("extract(minute from window_start), page_url, view_count", "top_windows", "1 /a 4\n2 /a 2\n1 /b 1").await;
-        check("extract(minute from window_start), active_user_count, final", "latest_active_users", "1 3 f").await;
+        check(
+            "extract(minute from window_start), page_url, view_count",
+            "top_windows",
+            "1 /a 4\n2 /a 2\n1 /b 1",
+        )
+        .await;
+        check("extract(minute from window_start), active_user_count, final", "latest_active_users", "1 3 f")
+            .await;
         check(
             "page_views, pages, extract(minute from last_view), top_page, top_page_views, peak_active_users",
             "executive_summary",
