@@ -153,9 +153,26 @@ class KillLoop:
         self.fleet.start_missing()
         self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
         self.kill(victim)
-        return self.kill_in_rebalance(
-            self.random.choice([one for one in self.fleet.members if one is not victim])
-        )
+        return self.kill_in_rebalance(self.another(victim))
+
+    def departure(self, victim: Processor) -> phases.Phase | None:
+        """An instance is told to leave, and another dies while it hands its partitions over."""
+        self.fleet.start_missing()
+        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
+        drain, other = victim.drain(), self.another(victim)
+        try:
+            other.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
+            phase = self.kill(other)
+            victim.wait_for_exit(DRAIN_SECONDS)
+            codes = (drain.wait(DRAIN_SECONDS), victim.exit_code())
+        finally:
+            drain.kill()
+        if codes != (0, 0):
+            raise victim.failure(f"drained, the command and the instance exited {codes}")
+        return phase
+
+    def another(self, victim: Processor) -> Processor:
+        return self.random.choice([one for one in self.fleet.members if one is not victim])
 
     def kill_in_rebalance(self, victim: Processor) -> phases.Phase | None:
         self.fleet.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
