@@ -43,10 +43,10 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "N", help_heading = LOAD, value_parser = clap::value_parser!(u32).range(1..=MOST_USERS))]
     pages: Option<u32>,
     /// How much more popular the first pages are: Zipf's exponent, 0 for all alike
-    #[arg(long, value_name = "S", help_heading = LOAD, default_value_t = 0.9, value_parser = skew)]
+    #[arg(long, value_name = "S", help_heading = LOAD, default_value_t = 0.9, allow_negative_numbers = true, value_parser = skew)]
     skew: f64,
     /// The same for users; not for w1, where all have as many events
-    #[arg(long, value_name = "S", help_heading = LOAD, default_value_t = 0.0, value_parser = skew)]
+    #[arg(long, value_name = "S", help_heading = LOAD, default_value_t = 0.0, allow_negative_numbers = true, value_parser = skew)]
     user_skew: f64,
     /// Event time of the first event, such as 2026-01-30T00:00:00Z; now for a rate, else so that the last is now
     #[arg(long, value_name = "TIME", help_heading = TIME, value_parser = instant)]
