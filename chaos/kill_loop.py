@@ -22,7 +22,6 @@ from .load import Load
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
 from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
 from .servers import NAMES
-from .wire_faults import CLIENT_SETTINGS
 
 REACH_SECONDS = 60.0
 PROGRESS_SECONDS = 90.0
@@ -154,9 +153,26 @@ class KillLoop:
         self.fleet.start_missing()
         self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
         self.kill(victim)
-        return self.kill_in_rebalance(
-            self.random.choice([one for one in self.fleet.members if one is not victim])
-        )
+        return self.kill_in_rebalance(self.another(victim))
+
+    def departure(self, victim: Processor) -> phases.Phase | None:
+        """An instance is told to leave, and another dies while it hands its partitions over."""
+        self.fleet.start_missing()
+        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
+        drain, other = victim.drain(), self.another(victim)
+        try:
+            other.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
+            phase = self.kill(other)
+            victim.wait_for_exit(DRAIN_SECONDS)
+            codes = (drain.wait(DRAIN_SECONDS), victim.exit_code())
+        finally:
+            drain.kill()
+        if codes != (0, 0):
+            raise victim.failure(f"drained, the command and the instance exited {codes}")
+        return phase
+
+    def another(self, victim: Processor) -> Processor:
+        return self.random.choice([one for one in self.fleet.members if one is not victim])
 
     def kill_in_rebalance(self, victim: Processor) -> phases.Phase | None:
         self.fleet.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
@@ -183,8 +199,7 @@ def main() -> int:
         freeze=not arguments.spare_wire,
         instances=arguments.instances,
     )
-    settings = CLIENT_SETTINGS if means.wire else None
-    arena = Arena(arguments.seed, "", arguments.pipeline, settings, proxied=means.wire)
+    arena = Arena(arguments.seed, "", arguments.pipeline, proxied=means.wire)
     workers = ("--workers", str(arguments.workers)) if arguments.workers else ()
     schedule = Schedule(arguments.kills, arguments.seed, means)
     loop = KillLoop(arena, Fleet.of(arena, arguments.instances, workers), schedule, arguments.rate)
@@ -228,7 +243,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--spare-wire",
         action="store_true",
-        help="no fault proxy and no frozen owner; the file's own time-outs",
+        help="no fault proxy and no frozen owner",
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep logs, topics and database of a run that passed too"

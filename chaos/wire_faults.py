@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from .proxy import Cut, Delay, HalfOpen, Hold, Proxy, Reset, Rule, Slice
 from .proxy.actions import Action
 
-# Below the time-outs of a run's clients: they give up first, and a held message outlives its client.
-LATE_SECONDS = 5.0
+# Above the time-outs of the processor's clients (10 s): they give up first, and a held message outlives its client.
+LATE_SECONDS = 12.0
 MOST_HELD_SECONDS = 30.0
 NEXT_TRANSACTION = "AddPartitionsToTxn"
-CLIENT_SETTINGS = {"socket.timeout.ms": "3000"}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from .fleet import Fleet
 from .paths import REPEATED, LogMark
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
 from .referee.__main__ import conservation
-from .wire_faults import CLIENT_SETTINGS
 
 EVENTS = 400
 DWELL_MS = 2_000
@@ -124,7 +123,7 @@ class Zombies:
 def main() -> int:
     arguments = parse_arguments()
     passed = failed = 0
-    arena = Arena(arguments.seed, "zombie", arguments.pipeline, CLIENT_SETTINGS, proxied=True)
+    arena = Arena(arguments.seed, "zombie", arguments.pipeline, proxied=True)
     try:
         zombies = Zombies(arena)
         for name in arguments.scene or SCENES:
