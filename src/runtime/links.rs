@@ -162,7 +162,15 @@ impl Links {
     }
 
     pub fn log_range(&mut self, task: &TopicPartition) -> Result<(Offset, Offset), Halt> {
-        self.retry(|links| links.consumer.log_range(task, ASK_TIMEOUT))
+        self.retry(|links| {
+            links.consumer.log_range(task, ASK_TIMEOUT).map_err(|error| match error {
+                // Why: an assigned partition exists; a broker that has just come back may not know it for a moment.
+                KafkaError::UnknownTopic { detail } => {
+                    KafkaError::NotReady { operation: "read the log's range", detail }
+                }
+                other => other,
+            })
+        })
     }
 
     pub fn application(&self) -> &str {
