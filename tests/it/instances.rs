@@ -46,27 +46,6 @@ fn second_instance_takes_partitions_and_both_go_on_exactly_once() {
 }
 
 #[test]
-fn clean_restart_moves_nothing() {
-    let mut arena = Arena::open();
-    let mut first = arena.start_ready("a", &["--workers", "2"]);
-    let second = arena.start("b", &["--workers", "1"]);
-    until("both share", || {
-        !second.running().is_empty() && first.running().len() + second.running().len() == ALL
-    });
-    arena.send(100);
-    arena.wait_for_rows();
-    let (mine, theirs) = (first.running(), arena.owned(&second.instance()));
-    first.terminate();
-    assert_eq!(first.wait_exit(), 0, "{}", first.said());
-    let again = arena.start_ready("a", &["--workers", "2"]);
-    again.until("the same again", |process| process.running() == mine);
-    assert_eq!(arena.owned(&second.instance()), theirs, "the other was not disturbed");
-    arena.send(100);
-    arena.wait_for_rows();
-    arena.assert_outputs();
-}
-
-#[test]
 fn duplicate_of_an_instance_exits_77_and_does_not_come_back() {
     let mut arena = Arena::open();
     let mut first = arena.start_ready("a", &["--workers", "2"]);
