@@ -1,6 +1,6 @@
 """The proxy before real servers: what a cut means to PostgreSQL and to Kafka.
 
-Skipped where no servers answer; `./dev test` starts them first.
+They fail where no servers answer; `./dev test` starts them first.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from chaos.proxy import Cut, Hold, Proxy, Slice
 from chaos.servers import Servers
 
-from .test_servers import servers_answer
-
-pytestmark = pytest.mark.skipif(not servers_answer(), reason="no servers: ./dev up")
+pytestmark = pytest.mark.usefixtures("needs_servers")
 WAIT_SECONDS = 30.0
 NAME = f"chaos-proxy-{os.getpid()}"
 

@@ -1,6 +1,6 @@
 """The referee on real servers, with a stand-in that writes right and wrong outputs.
 
-Skipped where no servers answer; `./dev test` starts them first.
+They fail where no servers answer; `./dev test` starts them first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 
 import psycopg
 import pytest
-from confluent_kafka import KafkaException
 
 from chaos.arena import PIPELINES, Arena
 from chaos.referee.expression import compile_expression, parse_expression
@@ -22,17 +21,7 @@ from .fake_processor import FakeProcessor
 EVENTS = 4_000
 
 
-def servers_answer() -> bool:
-    try:
-        servers = Servers()
-        servers.admin.list_topics(timeout=5)
-        psycopg.connect(servers.database_url, connect_timeout=5).close()
-    except (KafkaException, psycopg.Error):
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not servers_answer(), reason="no servers: ./dev up")
+pytestmark = pytest.mark.usefixtures("needs_servers")
 
 
 @pytest.fixture(params=["kill-loop", "sliding"])

@@ -152,12 +152,12 @@ fn split(messages: &Messages, spans: &mut Vec<Span>, partitions: &mut [Slot]) {
         let first = messages.get(at);
         let slot = find(partitions, first);
         if let Some((code, detail)) = first.error() {
-            at += 1;
             let error = match slot {
                 Some(slot) => KafkaError::of_partition(&partitions[slot].partition, code, detail),
                 None => KafkaError::of_code("consume", code, detail),
             };
             spans.push(Span::Error { slot, error });
+            at += 1;
             continue;
         }
         let same = |message: RawMessage<'_>| {

@@ -1,0 +1,20 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from confluent_kafka import KafkaException
+
+from chaos.servers import Servers
+
+
+@pytest.fixture(scope="session")
+def needs_servers() -> None:
+    """Fails, rather than skips, where no servers answer."""
+    servers = Servers()
+    try:
+        servers.admin.list_topics(timeout=5)
+        psycopg.connect(servers.database_url, connect_timeout=5).close()
+    except (KafkaException, psycopg.Error) as error:
+        pytest.fail(f"no servers, run ./dev up: {error}", pytrace=False)
