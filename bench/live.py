@@ -25,6 +25,8 @@ from bench.servers import Servers, seconds_of
 
 PERCENTILES = (50, 90, 99, 99.9, 100)
 MICROS = 1e6
+# What librdkafka does unless told otherwise; without any, each event is a request of its own, and the broker is measured.
+LINGER_MS = 5
 # After the last event was sent; a second less than a transaction may live.
 PATIENCE = 60.0
 
@@ -83,7 +85,7 @@ def watch(corner: Corner, rate: Rate) -> list[list[float]]:
     command = [millstream(), "generate", "w1", "--topic", corner.topics["input"]]
     options = ["--rate", str(rate.events_per_second), "--events", str(rate.events)]
     sending = subprocess.Popen(
-        [*command, *options, "--kafka", "linger.ms=0"],
+        [*command, *options, "--kafka", f"linger.ms={LINGER_MS}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -25,6 +25,7 @@ FIRST_EVENTS = 300
 TRICKLE_EVENTS, TRICKLE_SECONDS = 40, 0.05
 REACH_SECONDS = 45.0
 EPOCH_ARRIVAL = 2
+ALONE, SHARED = ("--workers", "1"), ("--workers", "2")
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Table:
             self.renew(point, keep=True)
             return Row(point, "no", "-", time.monotonic() - began, str(failure))
         try:
-            self.arena.drain(self.arena.processors[0])
+            self.arena.drain(self.arena.processors[0], *SHARED)
             self.arena.judge_end()
         except ChaosFailure as failure:
             words = ", ".join(failure.report.words) if isinstance(failure, RefereeFailure) else "failed"
@@ -88,7 +89,9 @@ class Table:
             self.crash(processor, Aim("postgres-committed", crash=True))
         elif point in phases.REPLAY:
             self.crash(processor, Aim("kafka-committed", crash=True))
-        in_epoch = point not in (*phases.CLASSES["recovery"],)
+        elif point in phases.REBALANCE:
+            self.run_alone(processor)
+        in_epoch = point not in (*phases.CLASSES["recovery"], *phases.REBALANCE)
         aim = Aim(point, EPOCH_ARRIVAL if in_epoch else 1, crash=True)
         if point in phases.RECOVERY:
             self.crash(processor, aim, cut_sessions=True)
@@ -96,9 +99,17 @@ class Table:
             self.crash(processor, aim)
         return "yes"
 
+    def run_alone(self, processor: Processor) -> None:
+        """One worker comes to have every partition, so that the next one to join makes it let go of some."""
+        before = self.arena.progress()
+        processor.start(*ALONE)
+        self.arena.wait_for_progress(processor, before)
+        processor.signal(signal.SIGTERM)
+        processor.wait_for_exit(REACH_SECONDS)
+
     def crash(self, processor: Processor, aim: Aim, cut_sessions: bool = False) -> None:
         before = self.arena.progress()
-        processor.start(aim=aim)
+        processor.start(*SHARED, aim=aim)
         deadline = time.monotonic() + REACH_SECONDS
         while processor.running():
             if time.monotonic() > deadline:

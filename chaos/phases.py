@@ -28,6 +28,7 @@ RECOVERY = (
     "recovery-decided",
 )
 OUTPUTS_ONLY = ("outputs-only-produced", "outputs-only-checked", "outputs-only-committed")
+REBALANCE = ("group-revoking",)
 OUTPUTS_ONLY_OPEN = ("outputs-only-produced", "outputs-only-checked")
 
 CLASSES = {

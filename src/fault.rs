@@ -76,6 +76,7 @@ named! {
         OutputsOnlyProduced = "outputs-only-produced",
         OutputsOnlyChecked = "outputs-only-checked",
         OutputsOnlyCommitted = "outputs-only-committed",
+        GroupRevoking = "group-revoking",
     }
 }
 

@@ -36,9 +36,9 @@ pub struct RunArguments {
     until_end: bool,
     #[command(flatten)]
     state: StateDirArgument,
-    /// How many workers share this instance's partitions
-    #[arg(long, value_name = "N", env = "MILLSTREAM_WORKERS", default_value = "1")]
-    workers: NonZeroUsize,
+    /// How many workers share this instance's partitions; one per core unless said
+    #[arg(long, value_name = "N", env = "MILLSTREAM_WORKERS")]
+    workers: Option<NonZeroUsize>,
     /// Make no tables: print the SQL that a DBA must run if something is missing
     #[arg(long)]
     no_ddl: bool,
@@ -148,7 +148,7 @@ fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure
         boards: boards.clone(),
         stop: stop.clone(),
         options: InstanceOptions {
-            workers: arguments.workers,
+            workers: arguments.workers.unwrap_or_else(one_per_core),
             until_end: arguments.until_end,
             window_bytes: WINDOW_BYTES,
             ddl: if arguments.no_ddl { Ddl::CheckOnly } else { Ddl::Apply },
@@ -175,4 +175,8 @@ fn serve(
     let metrics = Metrics::install()?;
     let health = BoardHealth::new(boards.clone(), clock.clone());
     Ok(Some(http::serve(&arguments.http, Arc::new(health), metrics)?))
+}
+
+fn one_per_core() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -18,6 +18,7 @@ use crate::clock::Deadline;
 use super::batch::{Batch, Slot, Span};
 use super::config::KafkaSettings;
 use super::context::{GroupEvent, GroupNotes};
+use super::coverage::{self, Coverage};
 use super::error::KafkaError;
 use super::ffi::{self, GroupMetadata, Messages, RecordQueue, Wakeup};
 use super::group::{self, GroupOffset};
@@ -201,6 +202,16 @@ impl Consumer {
     /// them. A client that another process has fenced knows its id.
     pub fn fenced_itself(&self) -> bool {
         GroupMetadata::of(self.native()).is_some_and(|group| !group.has_member_id())
+    }
+
+    /// Which of these partitions no member of `group` has.
+    pub fn coverage(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Coverage, KafkaError> {
+        coverage::coverage(self.client(), group, partitions, timeout)
     }
 
     /// The group's committed offsets, once no transaction holds them. `Unstable`: ask again later.

@@ -14,6 +14,7 @@ mod batch;
 mod config;
 mod consumer;
 mod context;
+mod coverage;
 #[cfg(feature = "fault")]
 pub mod deliberate;
 mod error;
@@ -26,6 +27,7 @@ pub use batch::{Batch, BatchItem, Record, Run};
 pub use config::{Acks, KafkaSettings};
 pub use consumer::Consumer;
 pub use context::GroupEvent;
+pub use coverage::Coverage;
 pub use error::KafkaError;
 pub use ffi::GroupMetadata;
 pub use group::GroupOffset;

@@ -16,6 +16,7 @@ impl Worker {
     /// Commits everything that live tasks have gathered, as one epoch.
     pub(super) fn commit(&mut self) -> Result<(), Halt> {
         self.pending = 0;
+        self.epoch_cut = self.links.clock.monotonic();
         let mut shares = Vec::new();
         for (tp, slot) in &mut self.slots {
             let Some(running) =

@@ -83,10 +83,12 @@ impl Links {
         })
     }
 
-    /// A new consumer in place of one that its group has fenced for good; nothing of the old one's is assigned.
-    pub fn reopen_consumer(&mut self) -> Result<(), RuntimeError> {
-        self.consumer = Consumer::open(&self.settings.kafka)?;
-        self.events.clear();
+    /// A new consumer, which has joined nothing yet. With `leave` the old one's partitions go to other members at once;
+    /// one that its group has fenced has nothing to leave.
+    pub fn reopen_consumer(&mut self, leave: bool) -> Result<(), RuntimeError> {
+        let mut old = std::mem::replace(&mut self.consumer, Consumer::open(&self.settings.kafka)?);
+        self.events.drain(..).for_each(|event| old.decline(event));
+        old.close(leave);
         Ok(())
     }
 

@@ -49,11 +49,23 @@ impl Worker {
             return Err(Halt::Duplicate(error));
         }
         tracing::warn!(%error, "the session had ended while the broker was away; joining the group anew");
+        self.join_anew(false)
+    }
+
+    /// Gives everything back and asks for a share again: the group shares out anew.
+    pub(super) fn rejoin(&mut self) -> Result<(), Halt> {
+        self.commit()?;
+        self.join_anew(true)
+    }
+
+    fn join_anew(&mut self, leave: bool) -> Result<(), Halt> {
         for tp in self.slots.keys().cloned().collect::<Vec<_>>() {
             self.forget(&tp);
         }
         self.pending = 0;
-        self.links.reopen_consumer()?;
+        self.joined = false;
+        self.watch.changed();
+        self.links.reopen_consumer(leave)?;
         self.subscribe()?;
         self.report(true);
         Ok(())
@@ -73,6 +85,7 @@ impl Worker {
             self.slots.insert(tp.clone(), Slot::fresh(now));
         }
         self.joined = true;
+        self.watch.changed();
         self.report(true);
         Ok(())
     }
@@ -88,6 +101,8 @@ impl Worker {
     /// perhaps a worker of this very process, finds them free.
     pub(super) fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Halt> {
         tracing::info!(count = partitions.len(), lost, "partitions revoked");
+        reached(Point::GroupRevoking);
+        self.watch.changed();
         if !lost {
             self.commit()?;
         }

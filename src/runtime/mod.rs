@@ -9,6 +9,7 @@
 mod board;
 mod boards;
 mod commit;
+mod coverage;
 mod desk;
 mod ending;
 mod epoch;

@@ -13,6 +13,7 @@ use crate::kafka::{BatchItem, KafkaError};
 use crate::postgres::Owned;
 
 use super::board::{Stage, TaskReport};
+use super::coverage::Watch;
 use super::desk::{Desk, DeskSettings};
 use super::links::Links;
 use super::replay::REPLAY_RECORDS;
@@ -48,9 +49,12 @@ pub struct Worker {
     stop: Arc<StopFlag>,
     /// The group has told what is this worker's.
     pub(super) joined: bool,
+    pub(super) watch: Watch,
     /// Records of live tasks since the last epoch.
     pub(super) pending: usize,
-    pending_since: Instant,
+    /// When the last epoch was cut. Why: counted from the first record instead, one that comes during a commit would wait
+    /// for that commit, then for a whole interval, then for its own commit.
+    pub(super) epoch_cut: Instant,
     /// The last batch was full: there is a backlog.
     backlog: bool,
     quiet_since: Instant,
@@ -82,8 +86,9 @@ impl Worker {
             prepared,
             stop,
             joined: false,
+            watch: Watch::default(),
             pending: 0,
-            pending_since: now,
+            epoch_cut: now,
             backlog: false,
             quiet_since: now,
             marked: now,
@@ -183,9 +188,6 @@ impl Worker {
         if read > 0 {
             self.quiet_since = now;
         }
-        if self.pending == 0 {
-            self.pending_since = now;
-        }
         self.pending += live;
         for (tp, trouble) in troubles {
             self.unread(&tp, trouble)?;
@@ -244,7 +246,7 @@ impl Worker {
         if self.pending == 0 {
             return false;
         }
-        let age = self.links.clock.monotonic() - self.pending_since;
+        let age = self.links.clock.monotonic() - self.epoch_cut;
         let interval = Duration::from_micros(self.plan.commit_interval.0.unsigned_abs());
         let bytes: usize =
             self.slots.values().filter_map(Slot::running).map(|running| running.task.pending_bytes()).sum();
@@ -266,7 +268,8 @@ impl Worker {
         }
         self.marked = now;
         self.mirror_offsets();
-        self.mark_caught_up(now)
+        self.mark_caught_up(now)?;
+        self.watch_coverage(now)
     }
 
     /// Without Kafka outputs the group's offsets are no witness, and are written for tools that show lag.
@@ -384,7 +387,7 @@ impl Worker {
             return IDLE_WAIT;
         }
         let interval = Duration::from_micros(self.plan.commit_interval.0.unsigned_abs());
-        interval.saturating_sub(self.links.clock.monotonic() - self.pending_since).min(IDLE_WAIT)
+        interval.saturating_sub(self.links.clock.monotonic() - self.epoch_cut).min(IDLE_WAIT)
     }
 
     /// Writes the moment on the board; at most every so often unless something happened.

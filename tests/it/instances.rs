@@ -46,6 +46,47 @@ fn second_instance_takes_partitions_and_both_go_on_exactly_once() {
 }
 
 #[test]
+fn clean_restart_moves_nothing() {
+    let mut arena = Arena::open();
+    let mut first = arena.start_ready("a", &["--workers", "2"]);
+    let second = arena.start("b", &["--workers", "1"]);
+    until("both share", || {
+        !second.running().is_empty() && first.running().len() + second.running().len() == ALL
+    });
+    arena.send(100);
+    arena.wait_for_rows();
+    let (mine, theirs) = (first.running(), arena.owned(&second.instance()));
+    first.terminate();
+    assert_eq!(first.wait_exit(), 0, "{}", first.said());
+    let again = arena.start_ready("a", &["--workers", "2"]);
+    again.until("the same again", |process| process.running() == mine);
+    assert_eq!(arena.owned(&second.instance()), theirs, "the other was not disturbed");
+    arena.send(100);
+    arena.wait_for_rows();
+    arena.assert_outputs();
+}
+
+/// The old owner is killed after the group took partitions from it, and before it let go of them.
+#[test]
+fn partition_on_its_way_finds_an_owner_though_the_old_one_was_killed() {
+    let mut arena = Arena::open();
+    let killed = [("MILLSTREAM_CRASH", "group-revoking:1")];
+    let mut first = arena.start_fault("a", &["--workers", "1"], &killed);
+    first.wait_ready();
+    let second = arena.start("b", &["--workers", "1"]);
+    let before = Instant::now();
+    while !first.has_ended() {
+        breathe();
+        assert!(before.elapsed() < Duration::from_secs(60), "{}\n{}", first.said(), second.said());
+    }
+    let again = arena.start_ready("a", &["--workers", "1"]);
+    until("every partition has an owner", || again.running().len() + second.running().len() == ALL);
+    arena.send(100);
+    arena.wait_for_rows();
+    arena.assert_outputs();
+}
+
+#[test]
 fn duplicate_of_an_instance_exits_77_and_does_not_come_back() {
     let mut arena = Arena::open();
     let mut first = arena.start_ready("a", &["--workers", "2"]);

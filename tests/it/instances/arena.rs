@@ -95,6 +95,10 @@ records:
         self.send_to(count, |n| i32::try_from(n).unwrap() % PARTITIONS);
     }
 
+    pub fn send_on(&mut self, partition: i32, count: i64) {
+        self.send_to(count, |_| partition);
+    }
+
     pub fn sent(&self) -> i64 {
         self.sent
     }
@@ -112,6 +116,13 @@ records:
 
     pub fn query(&self, sql: &str) -> String {
         self.runtime.block_on(self.database.text(sql))
+    }
+
+    /// The partitions and owner epochs whose owner's name contains `instance`.
+    pub fn owned(&self, instance: &str) -> String {
+        self.query(&format!(
+            "SELECT partition || ' ' || owner_epoch FROM millstream.progress WHERE owner LIKE '%.{instance}.%' ORDER BY 1"
+        ))
     }
 
     /// Waits until everything sent stands in the table, once.
@@ -132,6 +143,11 @@ records:
     /// How many records the table counts.
     pub fn rows(&self) -> i64 {
         self.query("SELECT coalesce(sum(views), 0)::text FROM views").parse().unwrap()
+    }
+
+    /// The offsets that PostgreSQL holds beside the rows, summed; the input has no gaps.
+    pub fn offsets(&self) -> i64 {
+        self.query("SELECT coalesce(sum(next), 0)::text FROM millstream.progress").parse().unwrap()
     }
 
     /// Everything sent stands in the output topic, once.
@@ -231,6 +247,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn instance(&self) -> String {
+        fs::read_to_string(self.state.join("INSTANCE")).unwrap().trim().to_owned()
+    }
+
     fn ask(&self, path: &str) -> Option<Value> {
         let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
@@ -275,6 +295,26 @@ impl Process {
         let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
         let stopped = tasks.iter().filter(|task| task["state"] == "stopped");
         stopped.map(|task| (task["task"].to_string(), task["reason"].to_string())).collect()
+    }
+
+    /// Whether the fault build says that it stands at this arrival at a point, or has passed it.
+    pub fn has_reached(&self, point: &str, arrival: u64) -> bool {
+        let line = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
+        let mut words = line.split_whitespace();
+        words.next() == Some(point)
+            && words
+                .next()
+                .and_then(|number| number.parse::<u64>().ok())
+                .is_some_and(|number| number >= arrival)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([name, id]).status().unwrap().success());
+    }
+
+    pub fn terminate(&self) {
+        self.signal("TERM");
     }
 
     pub fn wait_exit(&mut self) -> i32 {
