@@ -89,23 +89,15 @@ class Table:
             self.crash(processor, Aim("postgres-committed", crash=True))
         elif point in phases.REPLAY:
             self.crash(processor, Aim("kafka-committed", crash=True))
-        elif point in phases.REBALANCE:
-            self.run_alone(processor)
         in_epoch = point not in (*phases.CLASSES["recovery"], *phases.REBALANCE)
         aim = Aim(point, EPOCH_ARRIVAL if in_epoch else 1, crash=True)
-        if point in phases.RECOVERY:
+        if point in phases.REBALANCE:
+            self.crash_for_newcomer(processor, aim)
+        elif point in phases.RECOVERY:
             self.crash(processor, aim, cut_sessions=True)
         else:
             self.crash(processor, aim)
         return "yes"
-
-    def run_alone(self, processor: Processor) -> None:
-        """One worker comes to have every partition, so that the next one to join makes it let go of some."""
-        before = self.arena.progress()
-        processor.start(*ALONE)
-        self.arena.wait_for_progress(processor, before)
-        processor.signal(signal.SIGTERM)
-        processor.wait_for_exit(REACH_SECONDS)
 
     def crash(self, processor: Processor, aim: Aim, cut_sessions: bool = False) -> None:
         before = self.arena.progress()
@@ -119,6 +111,23 @@ class Table:
                 self.arena.terminate_backends()
                 cut_sessions = False
             time.sleep(TRICKLE_SECONDS)
+        self.require_crash(processor, aim)
+
+    def crash_for_newcomer(self, processor: Processor, aim: Aim) -> None:
+        """It has every partition until somebody joins, for whom it must let go of some."""
+        before = self.arena.progress()
+        processor.start(*ALONE, aim=aim)
+        self.arena.wait_for_progress(processor, before)
+        newcomer = self.arena.processor("newcomer")
+        newcomer.start(*ALONE)
+        processor.wait_for_exit(REACH_SECONDS)
+        self.require_crash(processor, aim)
+        leaving = newcomer.drain()
+        if code := newcomer.wait_for_exit(REACH_SECONDS) or leaving.wait(REACH_SECONDS):
+            raise newcomer.failure(f"drained, it exited {code}")
+
+    @staticmethod
+    def require_crash(processor: Processor, aim: Aim) -> None:
         phase = processor.phase()
         if processor.exit_code() != -signal.SIGKILL or phase is None or phase.point != aim.point:
             raise processor.failure(f"{aim.point}: exited {processor.exit_code()} at {phase}")
