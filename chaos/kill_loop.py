@@ -74,7 +74,7 @@ class KillLoop:
             return {NEWCOMER: self.newcomer, ABSENCE: self.absence, DEPARTURE: self.departure}[plan.trouble](
                 victim
             )
-        self.start(victim, plan.aim)
+        self.start(victim, plan)
         if plan.trouble == BACKENDS:
             self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
             self.arena.terminate_backends()
@@ -99,13 +99,14 @@ class KillLoop:
             rule.release()
         return phase
 
-    def start(self, victim: Processor, aim: Aim | None) -> None:
-        """All run; the victim afresh if it must be told where to stop. Who makes the tasks for the first time is alone."""
-        if aim and victim.running():
+    def start(self, victim: Processor, plan: Plan) -> None:
+        """All run; the victim afresh if it must be told where to stop, or meet a fault on the wire that only a start may
+        bring. Who makes the tasks for the first time is alone."""
+        if (plan.aim or plan.wire) and victim.running():
             self.kill(victim)
         if not victim.running():
-            self.fleet.start(victim, aim)
-        if not (aim and aim.point in phases.BOOTSTRAP):
+            self.fleet.start(victim, plan.aim)
+        if not (plan.aim and plan.aim.point in phases.BOOTSTRAP):
             self.fleet.start_missing(besides=victim)
 
     def wait_for_point(self, victim: Processor, aim: Aim) -> None:
