@@ -18,6 +18,7 @@ mod progress;
 mod results;
 mod session;
 mod sketches;
+mod sweep;
 mod tables;
 mod target;
 mod tls;

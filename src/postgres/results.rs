@@ -14,7 +14,8 @@ use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
 use super::session::{bounded, commit};
-use super::sketches::{self, SketchStatements, is_sketched, merge_sketches, sweep_sketches};
+use super::sketches::{self, SketchStatements, is_sketched, merge_sketches};
+use super::sweep::{Sweep, sweep};
 use super::{PostgresError, Session, quote};
 
 /// Rows per statement: keeps each well below `statement_timeout` and its parameters in some megabytes.
@@ -107,14 +108,16 @@ impl Session {
         hooks(Step::ProgressUpdated);
         #[cfg(feature = "fault")]
         deliberate::after_progress(&transaction, &epoch.deliberate).await?;
+        let mut swept = Vec::new();
         for (delta, table) in in_table_order(epoch).into_iter().zip(&statements.tables) {
             let aggregate = delta.aggregate;
             let size = if is_sketched(aggregate) { sketches::ROWS_PER_STATEMENT } else { ROWS_PER_STATEMENT };
             for rows in delta.rows.chunks(size) {
                 merge_rows(&transaction, table, epoch.application, aggregate, rows).await?;
             }
-            if let Some(statements) = &table.sketches {
-                sweep_sketches(&transaction, statements, epoch.application, aggregate).await?;
+            if let Some(statements) = &table.sweep {
+                let done = sweep(&transaction, statements, epoch.application, aggregate).await?;
+                swept.extend(done.map(|live| (aggregate.name.to_string(), live)));
             }
         }
         hooks(Step::RowsMerged);
@@ -126,6 +129,7 @@ impl Session {
         hooks(Step::DeadLettersWritten);
         hooks(Step::Committing);
         commit(transaction).await?;
+        self.swept.extend(swept);
         hooks(Step::Committed);
         Ok(CommitOutcome::Committed)
     }
@@ -146,8 +150,9 @@ impl Session {
                 true => Some(self.prepared("millstream.partials", partials_sql()).await?),
                 false => None,
             };
-            let sketches = self.prepare_sketches(epoch, delta.aggregate).await?;
-            tables.push(TableStatements { upsert, partials, sketches });
+            let sketches = self.prepare_sketches(delta.aggregate).await?;
+            let sweep = self.prepare_sweep(epoch, delta.aggregate).await?;
+            tables.push(TableStatements { upsert, partials, sketches, sweep });
         }
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
@@ -170,6 +175,7 @@ struct TableStatements {
     upsert: Statement,
     partials: Option<Statement>,
     sketches: Option<SketchStatements>,
+    sweep: Option<Sweep>,
 }
 
 /// Order: all workers write their tables by name and rows by key, so none waits for one that waits for it.

@@ -46,7 +46,7 @@ pub struct Session {
     pub(super) backend: Backend,
     /// Tasks in whose progress rows this backend stands recorded.
     pub(super) recorded: HashSet<(TopicPartition, OwnerEpoch)>,
-    /// Per aggregate with sketches, from which window on they were kept when old ones were last looked for.
+    /// Per aggregate, the start of the windows before which nothing stands behind rows any more.
     pub(super) swept: HashMap<String, EventTime>,
     driver: JoinHandle<()>,
     statements: HashMap<String, Statement>,

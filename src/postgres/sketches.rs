@@ -3,35 +3,24 @@
 use std::collections::HashMap;
 
 use millstream_core::aggregate::Sketch;
-use millstream_core::model::EventTime;
 use millstream_core::pipeline::{Aggregate, Function};
-use millstream_core::window::Frame;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 
-use super::columns::{ColumnArray, SqlTime, array_type};
-use super::results::{EpochCommit, ResultDelta};
+use super::columns::{ColumnArray, array_type};
+use super::results::ResultDelta;
 use super::session::bounded;
 use super::{PostgresError, Session, quote};
 
 const CONTEXT: &str = "millstream.sketches";
-/// Rows of one aggregate with sketches per statement: some megabytes where every sketch is full.
-pub(super) const ROWS_PER_STATEMENT: usize = 1_000;
-/// Sketches that one epoch removes at most, per aggregate.
-const SWEPT_ROWS: i64 = 10_000;
+/// Rows of one aggregate with sketches per statement: a megabyte for each partition where every sketch is full.
+pub(super) const ROWS_PER_STATEMENT: usize = 250;
 
 /// What an epoch needs for an aggregate with sketches.
 pub(super) struct SketchStatements {
     write: Statement,
     read: Statement,
     update: Statement,
-    /// Where windows may have come to their end.
-    sweep: Option<Sweep>,
-}
-
-struct Sweep {
-    watermark: Statement,
-    remove: Statement,
 }
 
 /// Whether an aggregate keeps sketches.
@@ -49,33 +38,16 @@ impl Session {
     /// Prepares what the sketches of an aggregate need, outside the epoch's transaction.
     pub(super) async fn prepare_sketches(
         &mut self,
-        epoch: &EpochCommit<'_>,
         aggregate: &Aggregate,
     ) -> Result<Option<SketchStatements>, PostgresError> {
         if !is_sketched(aggregate) {
             return Ok(None);
         }
-        let sweep = match self.may_sweep(epoch, aggregate) {
-            true => Some(Sweep {
-                watermark: self.prepared(CONTEXT, WATERMARK).await?,
-                remove: self.prepared(CONTEXT, REMOVE).await?,
-            }),
-            false => None,
-        };
         Ok(Some(SketchStatements {
             write: self.prepared(CONTEXT, WRITE).await?,
             read: self.prepared(CONTEXT, READ).await?,
             update: self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?,
-            sweep,
         }))
-    }
-
-    /// Whether the watermarks of these tasks have passed windows since this was asked last.
-    fn may_sweep(&mut self, epoch: &EpochCommit<'_>, aggregate: &Aggregate) -> bool {
-        let Some(least) = epoch.tasks.iter().filter_map(|task| task.watermark).min() else { return false };
-        let live = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
-        let last = self.swept.insert(aggregate.name.to_string(), live);
-        last.is_none_or(|last| last < live)
     }
 }
 
@@ -91,16 +63,6 @@ const READ: &str = "SELECT s.row_key, s.column_name, s.sketch FROM millstream.sk
     WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key = ANY ($3::bytea[]) AND NOT EXISTS (
         SELECT FROM unnest($4::bytea[], $5::text[], $6::int[]) u (row_key, column_name, partition)
         WHERE u.row_key = s.row_key AND u.column_name = s.column_name AND u.partition = s.partition)";
-
-/// The least watermark of all partitions; null while one has none.
-const WATERMARK: &str = "SELECT CASE WHEN count(p.watermark) >= max(a.partitions) THEN min(p.watermark) END
-    FROM millstream.aggregates a JOIN millstream.progress p USING (application, topic)
-    WHERE a.application = $1 AND a.aggregate = $2";
-
-/// Why: another worker may be at the same work; neither waits for the other.
-const REMOVE: &str = "DELETE FROM millstream.sketches WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM millstream.sketches s
-        WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key < $3 LIMIT $4 FOR UPDATE SKIP LOCKED))";
 
 /// Writes the estimates of one aggregate's distinct columns where they are not there yet.
 fn update_sql(aggregate: &Aggregate) -> String {
@@ -215,26 +177,5 @@ async fn write_estimates(
     arrays.extend(estimates.into_iter().map(ColumnArray::Bigint));
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(ColumnArray::parameter).collect();
     bounded(&table.name, transaction.execute(statement, &parameters)).await?;
-    Ok(())
-}
-
-/// Removes the sketches of windows that no partition can reach any more: their rows do not change again.
-pub(super) async fn sweep_sketches(
-    transaction: &Transaction<'_>,
-    statements: &SketchStatements,
-    application: &str,
-    aggregate: &Aggregate,
-) -> Result<(), PostgresError> {
-    let Some(Sweep { watermark, remove }) = &statements.sweep else { return Ok(()) };
-    let name = &*aggregate.name;
-    let row = bounded(CONTEXT, transaction.query_one(watermark, &[&application, &name])).await?;
-    let Some(SqlTime(least)) = row.get::<_, Option<SqlTime>>(0) else { return Ok(()) };
-    let live = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
-    if live <= EventTime(0) {
-        return Ok(());
-    }
-    let before = live.0.to_be_bytes();
-    let parameters: [&(dyn ToSql + Sync); 4] = [&application, &name, &&before[..], &SWEPT_ROWS];
-    bounded(CONTEXT, transaction.execute(remove, &parameters)).await?;
     Ok(())
 }

@@ -100,7 +100,7 @@ pub fn ddl_sql(plan: &Plan) -> String {
 GRANT SELECT ON ALL TABLES IN SCHEMA millstream TO :\"role\";
 GRANT INSERT, UPDATE ON millstream.application, millstream.outputs, millstream.progress, millstream.partials,
     millstream.aggregates, millstream.sketches TO :\"role\";
-GRANT DELETE ON millstream.aggregates, millstream.sketches TO :\"role\";
+GRANT DELETE ON millstream.aggregates, millstream.sketches, millstream.partials TO :\"role\";
 GRANT INSERT ON millstream.{} TO :\"role\";\n",
         quote(dead_letters)
     ));

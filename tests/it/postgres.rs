@@ -9,4 +9,5 @@ mod fencing;
 pub mod fixture;
 mod schema;
 mod sketches;
+mod sweep;
 mod views;

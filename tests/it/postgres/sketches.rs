@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use millstream::postgres::{CommitOutcome, ResultDelta, Step};
 use millstream_core::aggregate::{Accumulator, Sketch};
 use millstream_core::engine::PartitionSketch;
-use millstream_core::model::{DataType, EventTime, Partition, Value};
+use millstream_core::model::{DataType, Partition, Value};
 use millstream_core::pipeline::{Aggregate, Function};
 
 use super::fixture::*;
@@ -14,7 +14,7 @@ const ROWS: &str =
     "SELECT concat_ws(' ', extract(minute from window_start), page_url, n, users, quick) FROM distinct_users
     ORDER BY window_start, page_url";
 
-fn distinct_users() -> Aggregate {
+pub fn distinct_users() -> Aggregate {
     per_page(
         "distinct_users",
         &[
@@ -32,7 +32,7 @@ fn users(numbers: std::ops::Range<i64>) -> Sketch {
 }
 
 /// What a partition brings: rows it adds, the users it has seen in all, and the quick ones among them.
-fn seen(
+pub fn seen(
     (minute, page): (i64, &str),
     partition: i32,
     all: std::ops::Range<i64>,
@@ -116,28 +116,4 @@ async fn two_workers_at_one_new_row_see_each_other() {
     waiter.await.unwrap();
     assert_eq!(first.join().unwrap().unwrap(), CommitOutcome::Committed);
     assert_eq!(database.text(ROWS).await, "1 / 2 130 0");
-}
-
-#[tokio::test]
-async fn sketches_go_once_every_partition_has_passed_their_windows() {
-    let database = Database::create().await;
-    let aggregate = distinct_users();
-    let (mut session, epochs) = started(&database, &plan(vec![aggregate.clone()]), &[0, 1]).await;
-    let kept = "SELECT concat(count(*), ' ', count(DISTINCT row_key)) FROM millstream.sketches";
-    let mut commit = async |partition: usize, prev: i64, watermark: i64, minute: i64| {
-        let mut task = step(partition as i32, epochs[partition], prev, prev + 1);
-        task.watermark = Some(EventTime(watermark * MINUTE));
-        let row = seen((minute, "/"), partition as i32, 0..10, 0..3);
-        let epoch = TestEpoch::of(vec![task]).add(&aggregate, vec![row]);
-        assert_eq!(epoch.run(&mut session).await.unwrap(), CommitOutcome::Committed);
-        database.text(kept).await
-    };
-    assert_eq!(commit(0, 0, 1, 1).await, "2 1");
-    assert_eq!(commit(1, 0, 1, 1).await, "4 1");
-    // The window of minute 1 ends at 2 and takes records for an hour more.
-    assert_eq!(commit(0, 1, 90, 90).await, "6 2", "partition 1 may still bring records of minute 1");
-    assert_eq!(commit(1, 1, 61, 2).await, "8 3", "a watermark of 61 minutes is not yet 62");
-    assert_eq!(commit(1, 2, 62, 2).await, "4 2", "what was there of minute 1 is gone");
-    let row = "SELECT users::text FROM distinct_users WHERE window_start = 'epoch'::timestamptz + interval '1 minute'";
-    assert_eq!(database.text(row).await, "10", "its number stays");
 }
