@@ -85,8 +85,8 @@ impl KafkaSettings {
                 // Why: a question to a broker waits behind a fetch that waits for records.
                 ("fetch.wait.max.ms", "100"),
                 // Why: one queue serves all partitions, so this bounds the worker's prefetch as a whole.
-                ("queued.max.messages.kbytes", "32768"),
-                ("queued.min.messages", "100000"),
+                ("queued.max.messages.kbytes", "16384"),
+                ("queued.min.messages", "50000"),
                 ("check.crcs", "true"),
             ],
             &[

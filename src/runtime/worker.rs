@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
 use millstream_core::model::{Offset, Recovery, TopicPartition};
-use millstream_core::pipeline::{Plan, SourceId};
+use millstream_core::pipeline::{Aggregate, Plan, SourceId};
 use millstream_core::verdict::Judge;
+use millstream_core::window::Frame;
 
 use crate::kafka::{BatchItem, KafkaError};
 use crate::postgres::Owned;
@@ -23,8 +24,11 @@ use super::{Halt, Prepared, RuntimeError, StopFlag};
 
 /// Records taken from the client in one go.
 const BATCH_RECORDS: usize = 10_000;
+/// Rows that they add to at most. Why: an epoch is cut between batches, and a record adds to a row for each window that
+/// holds it.
+const BATCH_ROWS: usize = 100_000;
 /// An epoch under backlog grows to this many records, bytes of output or this age.
-const EPOCH_RECORDS: usize = 100_000;
+const EPOCH_RECORDS: usize = 50_000;
 const EPOCH_BYTES: usize = 64 << 20;
 const EPOCH_AGE: Duration = Duration::from_secs(1);
 /// Longest sleep when nothing comes.
@@ -47,9 +51,12 @@ pub struct Worker {
     pub(super) desk: Desk,
     pub(super) prepared: Arc<Prepared>,
     stop: Arc<StopFlag>,
+    batch_records: usize,
     /// The group has told what is this worker's.
     pub(super) joined: bool,
     pub(super) watch: Watch,
+    /// An epoch is finished before partitions are given back; the client is no member again before they are.
+    pub(super) letting_go: bool,
     /// Records of live tasks since the last epoch.
     pub(super) pending: usize,
     /// When the last epoch was cut. Why: counted from the first record instead, one that comes during a commit would wait
@@ -76,9 +83,10 @@ impl Worker {
             .collect();
         let prepared = taker.prepared.clone();
         let (clock, board) = (links.clock.clone(), links.board.clone());
-        let now = clock.monotonic();
+        let (now, watch) = (clock.monotonic(), Watch::new(links.settings().kafka.worker));
         let settings = DeskSettings { links: links.settings().clone(), clock, board, judges, taker };
         Ok(Worker {
+            batch_records: batch_records(&plan),
             plan,
             links,
             slots: BTreeMap::new(),
@@ -86,7 +94,8 @@ impl Worker {
             prepared,
             stop,
             joined: false,
-            watch: Watch::default(),
+            watch,
+            letting_go: false,
             pending: 0,
             epoch_cut: now,
             backlog: false,
@@ -105,7 +114,10 @@ impl Worker {
             Err(Halt::Failed(error)) => matches!(error.recovery(), Recovery::Corrupt | Recovery::Invalid),
             Err(_) => false,
         };
-        self.slots.clear();
+        // Order: orders are withdrawn first, so that a taker fences nobody for a worker that is gone.
+        for tp in self.slots.keys().cloned().collect::<Vec<_>>() {
+            self.forget(&tp);
+        }
         drop(self.desk);
         for event in std::mem::take(&mut self.links.events) {
             self.links.consumer.decline(event);
@@ -146,8 +158,8 @@ impl Worker {
 
     /// Feeds what has come; answers how many records.
     fn read_batch(&mut self) -> Result<usize, Halt> {
-        let Worker { links, slots, .. } = self;
-        let batch = links.consumer.poll_batch(BATCH_RECORDS);
+        let Worker { links, slots, batch_records, .. } = self;
+        let batch = links.consumer.poll_batch(*batch_records);
         let (read, mut live) = (batch.len(), 0);
         let mut troubles: Vec<(TopicPartition, Unread)> = Vec::new();
         let mut fenced = None;
@@ -183,7 +195,7 @@ impl Worker {
             self.fenced(error)?;
             return Ok(0);
         }
-        self.backlog = read == BATCH_RECORDS;
+        self.backlog = read == self.batch_records;
         let now = self.links.clock.monotonic();
         if read > 0 {
             self.quiet_since = now;
@@ -408,6 +420,17 @@ impl Worker {
             board.tasks = tasks;
         });
     }
+}
+
+/// How many records make a batch: fewer where each adds to many rows.
+fn batch_records(plan: &Plan) -> usize {
+    let rows = |source| plan.aggregates.iter().filter(move |a| a.source == source).map(rows_of_record).sum();
+    let most: usize = (0..plan.sources.len()).map(|i| rows(SourceId(i))).max().unwrap_or(0);
+    (BATCH_ROWS / most.max(1)).clamp(1, BATCH_RECORDS)
+}
+
+fn rows_of_record(aggregate: &Aggregate) -> usize {
+    Frame::of(aggregate.window).most_windows()
 }
 
 /// Why a record was not read.

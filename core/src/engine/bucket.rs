@@ -68,8 +68,9 @@ impl Bucket {
         broken.map_or(Ok(bucket), Err)
     }
 
-    /// Adds one record; `empty` are the accumulators of a new entry.
-    pub fn add(&mut self, addition: &Addition<'_>, empty: &[Accumulator]) {
+    /// Adds one record; `empty` are the accumulators of a new entry. Answers whether it is the first that the entry adds
+    /// to result rows in this epoch.
+    pub fn add(&mut self, addition: &Addition<'_>, empty: &[Accumulator]) -> bool {
         let Addition { key, arguments, late_before, rows } = addition;
         let hash = xxh3_64(key);
         let at = match self.find(hash, key) {
@@ -84,9 +85,10 @@ impl Bucket {
         for (total, value) in entry.total.iter_mut().zip(*arguments) {
             total.add(value, *late_before);
         }
+        let first = *rows && entry.delta.is_empty();
         if *rows {
             self.pending = true;
-            if entry.delta.is_empty() {
+            if first {
                 entry.delta.extend_from_slice(empty);
             }
             for (delta, value) in entry.delta.iter_mut().zip(*arguments) {
@@ -95,6 +97,7 @@ impl Bucket {
                 }
             }
         }
+        first
     }
 
     /// The entry of a key.

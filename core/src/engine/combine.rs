@@ -22,13 +22,14 @@ pub struct Slices<'b> {
 impl Slices<'_> {
     /// Appends a row for every window and key that something was added to, in this order. Buckets are sorted.
     pub fn rows(&self, rows: &mut Vec<DeltaRow>) {
-        let pending = self.buckets.iter().filter(|(_, bucket)| bucket.pending);
+        // A slice before `from` lies in no window that is asked for.
+        let pending = self.buckets.range(self.from..).filter(|(_, bucket)| bucket.pending);
         if self.frame.is_tumbling() {
             rows.extend(pending.flat_map(|(slice, bucket)| bucket.pending().map(|e| self.row(*slice, e))));
             return;
         }
         let mut added: Vec<(&[u8], EventTime, &Entry)> = pending
-            .filter(|(slice, _)| self.frame.first_start(**slice) < self.below)
+            .take_while(|(slice, _)| self.frame.first_start(**slice) < self.below)
             .flat_map(|(slice, bucket)| bucket.pending().map(|entry| (&*entry.key, *slice, entry)))
             .collect();
         added.sort_by_key(|(key, slice, _)| (*key, *slice));
@@ -76,8 +77,9 @@ impl Slices<'_> {
             .collect();
         for start in starts {
             let window = frame.window(start);
-            let inside = entries.iter().filter(|(_, slice, _)| window.start <= *slice && *slice < window.end);
-            let accumulators = inside.map(|(.., entry)| in_window(entry, start)).reduce(merged);
+            let before = |end: EventTime| entries.partition_point(|(_, slice, _)| *slice < end);
+            let inside = &entries[before(window.start)..before(window.end)];
+            let accumulators = inside.iter().map(|(.., entry)| in_window(entry, start)).reduce(merged);
             let Some(accumulators) = accumulators else { continue };
             let sketches = sketches
                 .iter_mut()

@@ -344,3 +344,30 @@ fn a_slice_is_kept_until_its_last_window_is_closed() {
     let start = |second: i64| (at(second).0.cast_unsigned() ^ (1 << 63)).to_be_bytes().to_vec();
     assert_eq!(starts, [start(150), start(160)]);
 }
+
+/// The rows of one key in one slice, with a hundred records in it or with one.
+#[test]
+fn an_epoch_knows_how_many_bytes_of_rows_it_has_come_to() {
+    let plan = plan(3_600, 60);
+    let disk = Disk::default();
+    let mut task = open(&plan, &disk, 0, usize::MAX);
+    let mut feed = |offset: i64, page: u8| {
+        let value = Click { second: 100_000, page, user: Some(1), ms: None }.json();
+        let record = Record {
+            offset: Offset(offset),
+            timestamp_ms: None,
+            key: None,
+            value: Some(&value),
+            headers: &Vec::new,
+        };
+        task.process(&record, Effects::LIVE).expect("memory");
+        task.pending_bytes()
+    };
+    let one = feed(0, 1);
+    assert!(one > 60 * (100 + 2 * 1_024), "sixty rows with two sketches each: {one}");
+    assert_eq!((1..100).map(|offset| feed(offset, 1)).last(), Some(one), "the same rows");
+    let two = feed(100, 2);
+    assert_eq!(two, 2 * one);
+    task.seal();
+    assert_eq!(task.pending_bytes(), 0);
+}

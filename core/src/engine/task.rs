@@ -139,9 +139,9 @@ impl Task {
         self.from < self.next
     }
 
-    /// Bytes of outputs that wait to be sealed, as a bound on memory.
+    /// Bytes of outputs and result rows that wait to be sealed, as a bound on memory.
     pub fn pending_bytes(&self) -> usize {
-        self.gather.outputs.size()
+        self.gather.outputs.size() + self.gather.windows.pending_row_bytes()
     }
 
     /// Judges one record and gathers its effects.

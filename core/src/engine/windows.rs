@@ -20,6 +20,11 @@ use super::bucket::{Addition, Bucket};
 use super::combine::Slices;
 use super::{Change, DeltaRow, Family, StateStore, StoreError};
 
+/// What a row of an epoch takes beside its key, accumulators and sketches.
+const ROW_BYTES: usize = 96;
+/// What a sketch of a row takes: that of some hundred values.
+const SKETCH_BYTES: usize = 1 << 10;
+
 /// All windows of one task.
 #[derive(Debug)]
 pub struct Windows {
@@ -27,6 +32,8 @@ pub struct Windows {
     aggregates: Vec<AggregateWindows>,
     budget_bytes: usize,
     bytes: usize,
+    /// At most what the rows take that the epoch has come to so far.
+    row_bytes: usize,
     clock: u64,
 }
 
@@ -40,6 +47,8 @@ struct AggregateWindows {
     empty: Vec<Accumulator>,
     /// Whether a row needs all slices of its window, and not only those that changed.
     whole: bool,
+    /// What the rows of one slice and key take without the key, one for each window that holds the slice.
+    row_bytes: usize,
     /// By the start of their slice.
     buckets: BTreeMap<EventTime, Bucket>,
     /// Slices that start before this are gone from local state.
@@ -59,7 +68,7 @@ impl Windows {
     ) -> Windows {
         let aggregates =
             aggregates.iter().map(|id| AggregateWindows::new(*id, &plan.aggregates[id.0])).collect();
-        Windows { partition, aggregates, budget_bytes, bytes: 0, clock: 1 }
+        Windows { partition, aggregates, budget_bytes, bytes: 0, row_bytes: 0, clock: 1 }
     }
 
     /// How a record at `at` stands to the windows of an aggregate.
@@ -86,9 +95,18 @@ impl Windows {
             }
         };
         let before = bucket.bytes;
-        bucket.add(addition, &kept.empty);
+        if bucket.add(addition, &kept.empty) {
+            self.row_bytes += kept.row_bytes + kept.frame.most_windows() * addition.key.len();
+        }
         self.bytes += bucket.bytes - before;
         Ok(())
+    }
+
+    /// At most what the result rows take that the next `seal` gives out, in bytes.
+    ///
+    /// Why: a record adds to as many rows as windows hold it, so records alone do not bound an epoch.
+    pub fn pending_row_bytes(&self) -> usize {
+        self.row_bytes
     }
 
     fn index_of(&self, id: AggregateId) -> usize {
@@ -99,6 +117,7 @@ impl Windows {
     /// Takes what changed since the last call: changes of local state and deltas of result rows, both sorted.
     pub fn seal(&mut self, changes: &mut Vec<Change>) -> BTreeMap<AggregateId, Vec<DeltaRow>> {
         self.clock += 1;
+        self.row_bytes = 0;
         let mut deltas = BTreeMap::new();
         for kept in &mut self.aggregates {
             let mut rows = std::mem::take(&mut kept.closed);
@@ -163,6 +182,9 @@ impl Windows {
 impl AggregateWindows {
     fn new(id: AggregateId, aggregate: &Aggregate) -> AggregateWindows {
         let frame = Frame::of(aggregate.window);
+        let sketches = aggregate.select.iter().filter(|s| s.function == Function::ApproxDistinct).count();
+        let row_bytes =
+            ROW_BYTES + aggregate.select.len() * size_of::<Accumulator>() + sketches * SKETCH_BYTES;
         AggregateWindows {
             id,
             name: aggregate.name.clone(),
@@ -171,6 +193,7 @@ impl AggregateWindows {
             horizon: Horizon::new(frame, aggregate.allowed_lateness),
             empty: aggregate.select.iter().map(Accumulator::empty).collect(),
             whole: aggregate.select.iter().any(|s| s.function == Function::ApproxDistinct),
+            row_bytes: frame.most_windows() * row_bytes,
             buckets: BTreeMap::new(),
             dropped_before: None,
             closed_before: EventTime(i64::MIN),
@@ -222,10 +245,10 @@ impl AggregateWindows {
     /// Appends the rows of windows that start before `below` and are not closed.
     fn combine(&mut self, below: EventTime, partition: Partition, rows: &mut Vec<DeltaRow>) {
         let frame = self.frame;
-        let pending = self.buckets.iter_mut().filter(|(_, bucket)| bucket.pending);
-        let asked = pending.filter(|(slice, _)| frame.first_start(**slice) < below);
-        asked.for_each(|(_, bucket)| bucket.sort());
         let from = if frame.is_tumbling() { EventTime(i64::MIN) } else { self.closed_before };
+        let asked =
+            self.buckets.range_mut(from..).take_while(|(slice, _)| frame.first_start(**slice) < below);
+        asked.filter(|(_, bucket)| bucket.pending).for_each(|(_, bucket)| bucket.sort());
         Slices { frame, partition, buckets: &self.buckets, from, below }.rows(rows);
     }
 }

@@ -33,6 +33,11 @@ impl Frame {
         self.size == self.slide
     }
 
+    /// How many windows hold an instant at most.
+    pub fn most_windows(self) -> usize {
+        usize::try_from(self.whole + i64::from(self.rest > Span::ZERO)).unwrap_or(usize::MAX)
+    }
+
     /// The window that starts at `start`.
     pub fn window(self, start: EventTime) -> WindowSpan {
         WindowSpan { start, end: start.plus(self.size) }
