@@ -32,10 +32,11 @@ pub fn watch<T>(instance: &JoinHandle<T>, stop: &Arc<StopFlag>, (boards, state_d
             tracing::error!("signals cannot be heard; only SIGKILL will end this process");
             return;
         };
+        let mut signalled = false;
         while !instance.is_finished() {
             tokio::select! {
-                _ = term.recv() => ask_to_stop(stop),
-                _ = int.recv() => ask_to_stop(stop),
+                _ = term.recv() => ask_to_stop(stop, &mut signalled),
+                _ = int.recv() => ask_to_stop(stop, &mut signalled),
                 () = tokio::time::sleep(LOOK_EVERY) => {
                     show(&bar, boards);
                     if !stop.is_leaving() && state_dir.drain_requested() {
@@ -49,8 +50,8 @@ pub fn watch<T>(instance: &JoinHandle<T>, stop: &Arc<StopFlag>, (boards, state_d
     bar.finish_and_clear();
 }
 
-fn ask_to_stop(stop: &StopFlag) {
-    if stop.is_set() {
+fn ask_to_stop(stop: &StopFlag, signalled: &mut bool) {
+    if std::mem::replace(signalled, true) {
         tracing::warn!("aborted by a second signal");
         std::process::exit(Exit::TryAgain as i32);
     }

@@ -128,8 +128,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes on at `at`. What was fetched before is never given out.
+    /// Goes on at `at`. What was fetched before is never given out. Does nothing for a partition that was given back
+    /// before: the event that says so is on its way to whoever asks.
     pub fn seek_and_resume(&mut self, partition: &TopicPartition, at: Offset) -> Result<(), KafkaError> {
+        if self.assigned.iter().all(|slot| slot.partition != *partition) {
+            return Ok(());
+        }
         let list = group::list([partition].into_iter())?;
         self.client().resume(&list).map_err(|error| KafkaError::of_client("resume", error))?;
         drop(list);

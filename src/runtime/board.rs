@@ -30,6 +30,8 @@ pub struct BoardState {
     pub waiting_for: BTreeMap<(Waiter, &'static str), String>,
     /// The group has told what is this worker's, be it nothing.
     pub joined: bool,
+    /// The worker has ended for good, and left its partitions to the others.
+    pub ended: bool,
     pub ready: bool,
     /// Since when `ready` has been what it is.
     pub since: EventTime,
@@ -73,6 +75,7 @@ impl Board {
             beat,
             waiting_for: BTreeMap::new(),
             joined: false,
+            ended: false,
             ready: false,
             since,
             tasks: BTreeMap::new(),

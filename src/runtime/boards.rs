@@ -28,7 +28,7 @@ pub struct InstanceState {
     pub ready: bool,
     /// Since when `ready` has been what it is.
     pub since: EventTime,
-    /// By worker, whether the group has told what is its own.
+    /// By worker that has not ended for good, whether the group has told what is its own.
     pub joined: Vec<bool>,
     /// Which worker has a task, and how it is.
     pub tasks: BTreeMap<TopicPartition, (usize, TaskReport)>,
@@ -81,7 +81,7 @@ fn merge(instance: &str, own: &BoardState, workers: Vec<BoardState>) -> Instance
         waiting_for,
         ready,
         since: since.unwrap_or(own.since),
-        joined: workers.iter().map(|board| board.joined).collect(),
+        joined: workers.iter().filter(|board| !board.ended).map(|board| board.joined).collect(),
         tasks: workers
             .into_iter()
             .enumerate()

@@ -90,6 +90,13 @@ impl Worker {
                     open.append(&mut now);
                     continue;
                 }
+                Err(Attempted::Trouble(Trouble::Indefinite(error))) if self.is_cast_out(&error) => {
+                    self.links.discard_producer();
+                    for share in now.into_iter().chain(open) {
+                        self.drop_task(&share.tp, error.to_string());
+                    }
+                    break;
+                }
                 Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
             }
             open.append(&mut now);
@@ -114,9 +121,19 @@ impl Worker {
         .map_err(Attempted::Trouble)
     }
 
+    /// Whether this worker lost its membership while it lets go of partitions.
+    ///
+    /// Why: the client joins again only once it was told that they are let go, and that waits for this epoch. Dropping
+    /// the epoch from memory is what a crash would do.
+    fn is_cast_out(&self, error: &RuntimeError) -> bool {
+        self.letting_go && matches!(error, RuntimeError::Kafka(KafkaError::NotAMember))
+    }
+
     /// Asks the witnesses about shares whose attempt failed; answers those to attempt again.
     fn sort_out(&mut self, mut shares: Vec<Share>) -> Result<Vec<Share>, Halt> {
-        for event in std::mem::take(&mut self.links.events) {
+        // Order: every event stays in the queue until its turn; a consumer that is closed must answer the rest.
+        for _ in 0..self.links.events.len() {
+            let Some(event) = self.links.events.pop_front() else { break };
             match event {
                 GroupEvent::Revoked { partitions, lost: true } => {
                     shares.retain(|share| !partitions.contains(&share.tp));

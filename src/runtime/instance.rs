@@ -210,6 +210,7 @@ impl Instance {
         tracing::error!(worker = member.number, ?fate, "{halt}");
         member.board.update(self.clock.now(), |board| {
             board.joined = false;
+            board.ended = fate != Fate::Restart;
             board.tasks.clear();
             board.waiting_for.clear();
             board.waiting_for.insert((Waiter::Supervisor, "worker"), format!("{}: {halt}", member.number));

@@ -64,7 +64,7 @@ impl Worker {
         }
         self.pending = 0;
         self.joined = false;
-        self.watch.changed();
+        self.watch.rejoined();
         self.links.reopen_consumer(leave)?;
         self.subscribe()?;
         self.report(true);
@@ -85,13 +85,12 @@ impl Worker {
             self.slots.insert(tp.clone(), Slot::fresh(now));
         }
         self.joined = true;
-        self.watch.changed();
         self.report(true);
         Ok(())
     }
 
     /// Closes what is open of a task, and withdraws the order to take it.
-    fn forget(&mut self, tp: &TopicPartition) {
+    pub(super) fn forget(&mut self, tp: &TopicPartition) {
         if let Some(Slot::Taking { ticket, .. }) = self.slots.remove(tp) {
             ticket.withdraw();
         }
@@ -102,9 +101,11 @@ impl Worker {
     pub(super) fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Halt> {
         tracing::info!(count = partitions.len(), lost, "partitions revoked");
         reached(Point::GroupRevoking);
-        self.watch.changed();
         if !lost {
-            self.commit()?;
+            self.letting_go = true;
+            let committed = self.commit();
+            self.letting_go = false;
+            committed?;
         }
         for tp in partitions {
             self.forget(tp);

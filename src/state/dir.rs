@@ -13,6 +13,7 @@ const LOCK_FILE: &str = "LOCK";
 pub(super) const INSTANCE_FILE: &str = "INSTANCE";
 const TASKS_DIR: &str = "tasks";
 const DRAIN_FILE: &str = "DRAIN";
+const DRAINED_FILE: &str = "DRAINED";
 
 /// An instance's directory, locked as long as this lives.
 #[derive(Debug)]
@@ -45,9 +46,13 @@ impl StateDir {
         self.root.join(DRAIN_FILE).exists()
     }
 
-    /// Answers that it has left.
+    /// Answers that it has left, if somebody has asked.
     pub fn drained(&self) -> Result<(), StateError> {
-        withdraw_drain(&self.root)
+        let (asked, answer) = (self.root.join(DRAIN_FILE), self.root.join(DRAINED_FILE));
+        match std::fs::rename(&asked, &answer) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StateError::io(&asked, &error)),
+            _ => Ok(()),
+        }
     }
 
     /// Where a task's store stands.
@@ -80,22 +85,33 @@ impl DrainRequest {
         if !request.instance_runs()? {
             return Ok(None);
         }
-        let path = request.root.join(DRAIN_FILE);
-        std::fs::write(&path, b"").map_err(|error| StateError::io(&path, &error))?;
+        // Order: an answer that is there already is one to somebody else.
+        request.withdraw()?;
+        request.ask()?;
         Ok(Some(request))
     }
 
+    fn ask(&self) -> Result<(), StateError> {
+        let path = self.root.join(DRAIN_FILE);
+        std::fs::write(&path, b"").map_err(|error| StateError::io(&path, &error))
+    }
+
     pub fn look(&self) -> Result<Drain, StateError> {
-        if !self.root.join(DRAIN_FILE).exists() {
+        // Order: whether it runs is asked before its answer is looked for; it may answer and end between the two.
+        let runs = self.instance_runs()?;
+        if self.root.join(DRAINED_FILE).exists() {
+            self.withdraw()?;
             return Ok(Drain::Done);
         }
-        if self.instance_runs()? {
-            return Ok(Drain::Asked);
+        if !runs {
+            self.withdraw()?;
+            return Ok(Drain::Gone);
         }
-        // Order: looked at once more; it may have answered and ended between the two looks.
-        let answered = !self.root.join(DRAIN_FILE).exists();
-        self.withdraw()?;
-        Ok(if answered { Drain::Done } else { Drain::Gone })
+        if !self.root.join(DRAIN_FILE).exists() {
+            // An instance that was just starting took the request for one of an earlier time.
+            self.ask()?;
+        }
+        Ok(Drain::Asked)
     }
 
     /// Takes the request back.
@@ -118,12 +134,18 @@ impl DrainRequest {
     }
 }
 
+/// Removes request and answer.
 fn withdraw_drain(root: &Path) -> Result<(), StateError> {
-    let path = root.join(DRAIN_FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StateError::io(&path, &error)),
-        _ => Ok(()),
+    for name in [DRAIN_FILE, DRAINED_FILE] {
+        let path = root.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::io(&path, &error));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn lock(root: &Path) -> Result<File, StateError> {

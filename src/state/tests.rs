@@ -6,7 +6,7 @@ use millstream_core::engine::{Change, Family, MemoryStore, StateStore, StoreErro
 use proptest::prelude::*;
 
 use super::options::MEMORY;
-use super::{StateError, TaskStore};
+use super::{Drain, DrainRequest, StateDir, StateError, TaskStore};
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -335,4 +335,27 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn request_to_drain_is_made_again_where_a_starting_instance_took_it_away() {
+    let (_parent, root) = fresh();
+    assert!(DrainRequest::make(&root).unwrap().is_none(), "nobody runs");
+    let dir = StateDir::open(&root).unwrap();
+    let request = DrainRequest::make(&root).unwrap().expect("it runs");
+    std::fs::remove_file(root.join("DRAIN")).unwrap();
+    assert_eq!(request.look().unwrap(), Drain::Asked);
+    assert!(dir.drain_requested(), "asked again");
+    dir.drained().unwrap();
+    assert_eq!(request.look().unwrap(), Drain::Done);
+    assert!(!dir.drain_requested());
+}
+
+#[test]
+fn instance_that_ends_without_an_answer_was_not_drained() {
+    let (_parent, root) = fresh();
+    let dir = StateDir::open(&root).unwrap();
+    let request = DrainRequest::make(&root).unwrap().expect("it runs");
+    drop(dir);
+    assert_eq!(request.look().unwrap(), Drain::Gone);
 }

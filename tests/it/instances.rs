@@ -154,11 +154,18 @@ fn stale_taker_does_not_stop_the_rightful_owner() {
     let process = arena.start_ready("a", &["--workers", "2"]);
     arena.send(100);
     arena.wait_for_rows();
+    let epochs = "SELECT string_agg(owner_epoch::text, ' ' ORDER BY partition) FROM millstream.progress";
+    let of = |text: String| text.split(' ').map(|epoch| epoch.parse().unwrap()).collect::<Vec<i64>>();
+    let before = of(arena.query(epochs));
     arena.query("UPDATE millstream.progress SET owner_epoch = owner_epoch + 1 WHERE partition IN (1, 2)");
     arena.send(100);
     arena.wait_for_rows();
     arena.assert_outputs();
     process.until("all of it", |process| process.running().len() == ALL);
-    let epochs = "SELECT string_agg(owner_epoch::text, ' ' ORDER BY partition) FROM millstream.progress";
-    assert!(arena.query(epochs).split(' ').count() == ALL);
+    let taken: Vec<i64> = of(arena.query(epochs)).iter().zip(&before).map(|(now, then)| now - then).collect();
+    assert_eq!((taken[0], taken[3]), (0, 0), "the others were not disturbed");
+    assert!(
+        taken[1] >= 2 && taken[2] >= 2,
+        "fenced once by the stale one, taken again by the owner: {taken:?}"
+    );
 }

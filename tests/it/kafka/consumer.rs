@@ -179,3 +179,16 @@ fn offset_outside_of_the_log_is_an_error_and_no_reset() {
     });
     assert!(matches!(error, KafkaError::OffsetOutOfRange { .. }), "{error}");
 }
+
+#[test]
+fn partition_that_was_given_back_is_not_sought() {
+    let (topic, app) = (unique("in"), unique("app"));
+    create(&topic, 1, &[]);
+    let mut consumer = join(&settings(&app), &topic, Offset(0));
+    let only = TopicPartition::new(&*topic, 0);
+    consumer.unassign(std::slice::from_ref(&only)).unwrap();
+    let before = Instant::now();
+    consumer.seek_and_resume(&only, Offset(0)).unwrap();
+    assert!(before.elapsed() < LIMIT, "a client would refuse it for as long as it is asked");
+    assert_eq!(consumer.assigned(), []);
+}
