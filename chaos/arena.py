@@ -6,7 +6,6 @@ Data: a pipeline file -> a copy of it with names of this run. Tested: by every p
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Ka
 
 from .generator import Generator, Shares, default_start
 from .loader import Loader
+from .options import DEFAULT_PIPELINE
 from .processor import ChaosFailure, Processor
 from .proxy import Proxy
 from .referee import pipeline as referee_pipeline
@@ -25,8 +25,6 @@ from .referee.inspection import Inspection, Report
 from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
 
-PIPELINES = Path(__file__).parent / "pipelines"
-DEFAULT_PIPELINE = PIPELINES / "sliding.yaml"
 DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
 DRAIN_SECONDS = 180.0
@@ -191,10 +189,6 @@ class Arena:
         self.servers.delete_topics(topics)
         self.servers.drop_database(self.database)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def add_pipeline_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
 
 
 def rename(raw: dict, run: str) -> dict:
