@@ -24,6 +24,7 @@ from .referee import pipeline as referee_pipeline
 from .referee.inspection import Inspection, Report
 from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
+from .shape import Shape
 
 DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
@@ -85,7 +86,8 @@ class Arena:
         return made
 
     def loader(self, shares: Shares = Shares(), pace: int = 50) -> Loader:
-        generator = Generator(self.seed, default_start(), self.partitions, shares, pace)
+        shape = Shape.of(self.plan, self.source)
+        generator = Generator(shape, self.seed, default_start(), self.partitions, shares, pace)
         return Loader(self.servers.bootstrap, self.source.topic, generator)
 
     # -- looking -----------------------------------------------------------------------------------------------------
