@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .account import listed
 from .arena import Arena
-from .fleet import Fleet
+from .fleet import ONE_WORKER, Fleet
 from .load import Load
 from .options import add_pipeline_option
 from .paths import LogMark
@@ -62,7 +62,7 @@ CASES = [
 
 class Wire:
     def __init__(self, arena: Arena) -> None:
-        self.arena, self.fleet = arena, Fleet.of(arena, 1)
+        self.arena, self.fleet = arena, Fleet.of(arena, 1, ONE_WORKER)
         self.processor: Processor = self.fleet.members[0]
 
     def scenes(self, cases: list[Case], rounds: int, load: Load) -> Iterator[None]:

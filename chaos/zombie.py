@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .account import listed
 from .arena import Arena
-from .fleet import Fleet
+from .fleet import ONE_WORKER, Fleet
 from .options import add_pipeline_option
 from .paths import REPEATED, LogMark
 from .processor import WATCH_SECONDS, Aim, Processor
@@ -25,8 +25,6 @@ from .program import end_on_sigterm, play
 
 EVENTS = 400
 DWELL_MS = 2_000
-# An owner is a worker: with one each, a frozen process is one frozen owner.
-ONE_WORKER = ("--workers", "1")
 REACH_SECONDS, TAKE_OVER_SECONDS, REFUSE_SECONDS, SETTLE_SECONDS = 60.0, 90.0, 30.0, 90.0
 OWNERS = "SELECT count(DISTINCT owner) FROM millstream.progress WHERE application = %s"
 
