@@ -76,7 +76,8 @@ def value_of(field: Field, moment: Moment) -> object:
 
 
 def unique_value(field: Field, moment: Moment) -> object:
-    return UNIQUE[field.type](moment)
+    """Of a type that holds a number; of others some value, which then is as unique as it happens to be."""
+    return UNIQUE.get(field.type, BY_TYPE[field.type])(moment)
 
 
 # The steps in which each type tells times apart, microseconds.

@@ -37,7 +37,9 @@ REASONS = {
 }
 START = datetime(2026, 1, 30, tzinfo=UTC)
 NOW = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp() * 1000)
-EVENTS = 20_000
+EVENTS = 12_000
+# Of event time so much that dedup has forgotten the first.
+LONG = 20_000
 
 
 def plan_of(name: str) -> pipeline.Pipeline:
@@ -103,12 +105,12 @@ def test_sessions_meet_their_borders() -> None:
     for owner in sessions.owners.values():
         times = sorted(entry.time for entry in owner.model.entries)
         steps.update(after - before for before, after in zip(times, times[1:], strict=False))
-    assert steps[gap] > 100 and steps[gap + 1] > 100
+    assert steps[gap] > 50 and steps[gap + 1] > 50
     rows = sessions.rows
     late = [column.name for column in sessions.columns].index("late_count")
-    assert sum(states[late] for states in rows.values()) > 100
+    assert sum(states[late] for states in rows.values()) > 50
     sizes = Counter(states[0] for states in rows.values())
-    assert sizes[1] > 300 and sum(count for size, count in sizes.items() if size > 5) > 100
+    assert sizes[1] > 150 and sum(count for size, count in sizes.items() if size > 5) > 50
     cut = aggregate_named(source, "short_visits")
     assert max(cut.ends(key)[0] - key[0] for key in cut.rows) <= cut.longest
     assert max(sessions.ends(key)[0] - key[0] for key in rows) > cut.longest
@@ -144,7 +146,7 @@ def test_a_keyed_source_has_each_user_in_one_partition() -> None:
 
 
 def test_copies_come_before_and_after_dedup_forgets() -> None:
-    source, states = judged("dedup", partitions=4)
+    source, states = judged("dedup", partitions=4, events=LONG)
     accepted = sum(state.accepted for state in states)
     duplicates = sum(state.duplicate for state in states)
     raw, journal = source.tables
