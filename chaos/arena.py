@@ -6,7 +6,6 @@ Data: a pipeline file -> a copy of it with names of this run. Tested: by every p
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from datetime import UTC, datetime
@@ -18,15 +17,15 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Ka
 
 from .generator import Generator, Shares, default_start
 from .loader import Loader
+from .options import DEFAULT_PIPELINE
 from .processor import ChaosFailure, Processor
 from .proxy import Proxy
 from .referee import pipeline as referee_pipeline
 from .referee.inspection import Inspection, Report
 from .referee.log import end_offsets
 from .servers import CHECKOUT, Servers
+from .shape import Shape
 
-PIPELINES = Path(__file__).parent / "pipelines"
-DEFAULT_PIPELINE = PIPELINES / "sliding.yaml"
 DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
 DRAIN_SECONDS = 180.0
@@ -87,7 +86,8 @@ class Arena:
         return made
 
     def loader(self, shares: Shares = Shares(), pace: int = 50) -> Loader:
-        generator = Generator(self.seed, default_start(), self.partitions, shares, pace)
+        shape = Shape.of(self.plan, self.source)
+        generator = Generator(shape, self.seed, default_start(), self.partitions, shares, pace)
         return Loader(self.servers.bootstrap, self.source.topic, generator)
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -191,10 +191,6 @@ class Arena:
         self.servers.delete_topics(topics)
         self.servers.drop_database(self.database)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def add_pipeline_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pipeline", type=Path, default=DEFAULT_PIPELINE, metavar="FILE")
 
 
 def rename(raw: dict, run: str) -> dict:

@@ -14,10 +14,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arena import Arena, RefereeFailure, add_pipeline_option
+from .arena import Arena, RefereeFailure
 from .kill_loop import REACH_SECONDS
 from .load import Load
+from .options import add_pipeline_option
 from .processor import WATCH_SECONDS, Aim, ChaosFailure
+from .program import end_on_sigterm
 from .twin import Twin
 
 MOST_ROUNDS = 20
@@ -137,6 +139,7 @@ class Bite:
 
 
 def main() -> int:
+    end_on_sigterm()
     arguments = parse_arguments()
     faults = arguments.fault or list(SCENES)
     results = []
@@ -144,8 +147,12 @@ def main() -> int:
         for fault in [scene_name] if arguments.no_control else [scene_name, None]:
             began = time.monotonic()
             bite = Bite(arguments.seed, scene_name, fault, arguments.pipeline)
-            result = bite.run()
-            bite.arena.close(keep=not result.expected)
+            expected = False
+            try:
+                result = bite.run()
+                expected = result.expected
+            finally:
+                bite.arena.close(keep=not expected)
             results.append(result)
             print(line(result, time.monotonic() - began), flush=True)
             if result.text and not result.expected:

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import phases
-from .arena import Arena, RefereeFailure, add_pipeline_option
+from .arena import Arena, RefereeFailure
 from .generator import Shares
 from .loader import Loader
+from .options import add_pipeline_option
 from .processor import Aim, ChaosFailure, Processor
+from .program import end_on_sigterm
 
 FIRST_EVENTS = 300
 TRICKLE_EVENTS, TRICKLE_SECONDS = 40, 0.05
@@ -139,6 +141,7 @@ def fault_points(binary: str) -> list[str]:
 
 
 def main() -> int:
+    end_on_sigterm()
     arguments = parse_arguments()
     table = Table(arguments.seed, arguments.pipeline)
     binary = Processor.__dataclass_fields__["binary"].default_factory()

@@ -15,6 +15,8 @@ from .processor import Aim, Processor
 
 LOOK_SECONDS = 0.02
 STOP_SECONDS = 60.0
+# An owner is a worker: with one each, a process is one owner, and its epochs are all there are.
+ONE_WORKER = ("--workers", "1")
 
 
 class Fleet:

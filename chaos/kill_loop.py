@@ -16,10 +16,12 @@ import traceback
 
 from . import phases
 from .account import Account
-from .arena import Arena, add_pipeline_option
+from .arena import Arena
 from .fleet import Fleet
 from .load import Load
+from .options import add_pipeline_option
 from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
+from .program import end_on_sigterm
 from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
 from .servers import NAMES
 
@@ -198,6 +200,7 @@ class KillLoop:
 
 
 def main() -> int:
+    end_on_sigterm()
     arguments = parse_arguments()
     began = time.monotonic()
     means = Means(

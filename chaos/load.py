@@ -5,6 +5,7 @@ Owns: that process. Never: decides what it sends.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,15 +22,18 @@ class Load:
         """`options` are further options of the loader, by name."""
         self.log = arena.directory / "loader.log"
         self.command = [sys.executable, "-m", "chaos.loader", "--bootstrap", arena.servers.bootstrap]
-        self.command += ["--topic", arena.source.topic, "--partitions", str(arena.partitions)]
+        self.command += ["--pipeline", str(arena.pipeline), "--partitions", str(arena.partitions)]
         self.command += ["--rate", str(rate), "--seed", str(arena.seed)]
         for name, value in options.items():
             self.command += [f"--{name.replace('_', '-')}", str(value)]
+        self.environment = {**os.environ, **arena.environment}
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self.command, cwd=CHECKOUT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, cwd=CHECKOUT, stdout=log, stderr=log, env=self.environment
+            )
 
     def stop(self) -> None:
         """Everything sent is delivered. Raises `ChaosFailure` otherwise."""

@@ -1,4 +1,5 @@
-"""`python -m chaos.loader`: produces generated events at a rate until it is told to stop (SIGTERM), or a number of them.
+"""`python -m chaos.loader --pipeline FILE`: produces generated events for the file's first source at a rate until it is told
+to stop (SIGTERM), or a number of them.
 
 Owns: a plain idempotent producer that outlives broker restarts. Never: a transaction; the log alone is the truth.
 """
@@ -14,6 +15,9 @@ from datetime import datetime
 from confluent_kafka import Producer
 
 from .generator import Generator, Shares, default_start
+from .options import add_pipeline_option
+from .referee import pipeline
+from .shape import Shape
 
 SLICE_SECONDS = 0.05
 FLUSH_SECONDS = 120.0
@@ -66,8 +70,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     shares = Shares(bad=arguments.bad, late=arguments.late, too_late=arguments.too_late)
     start = datetime.fromisoformat(arguments.start) if arguments.start else default_start()
-    generator = Generator(arguments.seed, start, arguments.partitions, shares, arguments.pace)
-    loader = Loader(arguments.bootstrap, arguments.topic, generator)
+    plan = pipeline.load(arguments.pipeline, {"DATABASE_URL": "", **os.environ})
+    source = next(iter(plan.sources.values()))
+    shape = Shape.of(plan, source)
+    generator = Generator(shape, arguments.seed, start, arguments.partitions, shares, arguments.pace)
+    loader = Loader(arguments.bootstrap, arguments.topic or source.topic, generator)
     began, sent = time.monotonic(), 0
     while not stopped and (arguments.count is None or sent < arguments.count):
         due = int((time.monotonic() - began) * arguments.rate)
@@ -84,7 +91,8 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.loader")
     parser.add_argument("--bootstrap", default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:29092"))
-    parser.add_argument("--topic", required=True)
+    add_pipeline_option(parser)
+    parser.add_argument("--topic", help="instead of that of the file's first source")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2_500, help="events per second")
     parser.add_argument("--count", type=int, help="stop after so many")

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 
-from .arena import Arena, add_pipeline_option
+from .arena import Arena
 from .load import Load
+from .options import add_pipeline_option
 from .processor import ChaosFailure, Processor
+from .program import end_on_sigterm
 from .referee.__main__ import conservation
 
 WARM_SECONDS = 10.0
@@ -113,6 +115,7 @@ class Outage:
 
 
 def main() -> int:
+    end_on_sigterm()
     parser = argparse.ArgumentParser(prog="python -m chaos.outage")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each server is stopped")
     parser.add_argument("--rate", type=float, default=1_000, help="events per second")

@@ -10,16 +10,18 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .account import listed
-from .arena import Arena, add_pipeline_option
-from .fleet import Fleet
+from .arena import Arena
+from .fleet import ONE_WORKER, Fleet
 from .load import Load
+from .options import add_pipeline_option
 from .paths import LogMark
-from .processor import ChaosFailure, Processor
+from .processor import Processor
+from .program import end_on_sigterm, play
 from .proxy import Cut, Hold
-from .referee.__main__ import conservation
 from .wire_faults import MOST_HELD_SECONDS, NEXT_TRANSACTION, WireFault
 
 HIT_SECONDS, RECOVER_SECONDS, ANSWER_SECONDS = 30.0, 90.0, 40.0
@@ -60,8 +62,20 @@ CASES = [
 
 class Wire:
     def __init__(self, arena: Arena) -> None:
-        self.arena, self.fleet = arena, Fleet.of(arena, 1)
+        self.arena, self.fleet = arena, Fleet.of(arena, 1, ONE_WORKER)
         self.processor: Processor = self.fleet.members[0]
+
+    def scenes(self, cases: list[Case], rounds: int, load: Load) -> Iterator[None]:
+        """Every case under load, then the rest of the log."""
+        load.start()
+        self.fleet.start_missing()
+        self.fleet.wait_for_progress(-1, RECOVER_SECONDS)
+        for case in cases:
+            self.run(case, rounds)
+            yield
+        load.stop()
+        self.fleet.stop()
+        self.fleet.finish_input(RECOVER_SECONDS)
 
     def run(self, case: Case, rounds: int) -> None:
         """Raises `ChaosFailure` at the first round that fails."""
@@ -93,33 +107,14 @@ class Wire:
 
 
 def main() -> int:
+    end_on_sigterm()
     arguments = parse_arguments()
     cases = [
         case for case in CASES if not arguments.case or any(word in case.title for word in arguments.case)
     ]
     arena = Arena(arguments.seed, "wire", arguments.pipeline, CLIENT_SETTINGS, proxied=True)
-    wire, load, passed, failed = Wire(arena), Load(arena, arguments.rate), 0, 0
-    load.start()
-    try:
-        wire.fleet.start_missing()
-        wire.fleet.wait_for_progress(-1, RECOVER_SECONDS)
-        for case in cases:
-            wire.run(case, arguments.rounds)
-            passed += 1
-        load.stop()
-        wire.fleet.stop()
-        wire.fleet.finish_input(RECOVER_SECONDS)
-        print(conservation(arena.judge_end().counts))
-        print("referee: everything agrees at the end")
-    except (ChaosFailure, KeyboardInterrupt) as failure:
-        failed = 1
-        print(f"FAILED: {failure}", flush=True)
-        print(f"kept: {arena.directory}, database {arena.database}")
-    finally:
-        load.end()
-        arena.close(keep=bool(failed))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    wire, load = Wire(arena), Load(arena, arguments.rate)
+    return play(arena, wire.scenes(cases, arguments.rounds, load), end=load.end)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,19 +12,19 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .account import listed
-from .arena import Arena, add_pipeline_option
-from .fleet import Fleet
+from .arena import Arena
+from .fleet import ONE_WORKER, Fleet
+from .options import add_pipeline_option
 from .paths import REPEATED, LogMark
-from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
-from .referee.__main__ import conservation
+from .processor import WATCH_SECONDS, Aim, Processor
+from .program import end_on_sigterm, play
 
 EVENTS = 400
 DWELL_MS = 2_000
-# An owner is a worker: with one each, a frozen process is one frozen owner.
-ONE_WORKER = ("--workers", "1")
 REACH_SECONDS, TAKE_OVER_SECONDS, REFUSE_SECONDS, SETTLE_SECONDS = 60.0, 90.0, 30.0, 90.0
 OWNERS = "SELECT count(DISTINCT owner) FROM millstream.progress WHERE application = %s"
 
@@ -57,6 +57,13 @@ class Zombies:
         self.zombie: Processor = arena.processor("zombie")
         self.heir: Processor = arena.processor("heir", direct=True)
         self.fleet = Fleet(arena, [self.zombie, self.heir], ONE_WORKER)
+
+    def scenes(self, names: list[str], rounds: int) -> Iterator[None]:
+        """Every scene, then the rest of the log."""
+        for name in names:
+            self.run(SCENES[name], rounds)
+            yield
+        self.fleet.finish_input(TAKE_OVER_SECONDS)
 
     def run(self, scene: Scene, rounds: int) -> None:
         """Raises `ChaosFailure` at the first round that fails."""
@@ -121,25 +128,10 @@ class Zombies:
 
 
 def main() -> int:
+    end_on_sigterm()
     arguments = parse_arguments()
-    passed = failed = 0
     arena = Arena(arguments.seed, "zombie", arguments.pipeline, proxied=True)
-    try:
-        zombies = Zombies(arena)
-        for name in arguments.scene or SCENES:
-            zombies.run(SCENES[name], arguments.rounds)
-            passed += 1
-        zombies.fleet.finish_input(TAKE_OVER_SECONDS)
-        print(conservation(arena.judge_end().counts))
-        print("referee: everything agrees at the end")
-    except (ChaosFailure, KeyboardInterrupt) as failure:
-        failed = 1
-        print(f"FAILED: {failure}", flush=True)
-        print(f"kept: {arena.directory}, database {arena.database}")
-    finally:
-        arena.close(keep=bool(failed))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return play(arena, Zombies(arena).scenes(arguments.scene or list(SCENES), arguments.rounds))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from . import distinct
+from . import distinct, percentile
 from .expression import Typed, compile_expression, parse_expression
 from .expression.compiler import coerce
 from .pipeline import Unsupported
@@ -31,11 +31,15 @@ class Column:
     additive: bool
     tolerance: Callable[[object], float] | None = None
     counts_late: bool = False
+    accepts: Callable[[object, float], bool] | None = None
 
     def agrees(self, state: object, found: object) -> bool:
+        """`accepts` stands in for equality where several values are right."""
         expected = self.finish(state)
         if expected is None or found is None:
             return expected is found
+        if self.accepts is not None:
+            return isinstance(found, float) and self.accepts(state, found)
         if self.tolerance is None:
             return type_family(expected) == type_family(found) and expected == found
         return isinstance(found, float) and abs(found - expected) <= self.tolerance(state)
@@ -47,9 +51,9 @@ def type_family(value: object) -> type:
 
 def compile_column(name: str, text: str, schema: dict[str, tuple[int, str]]) -> Column:
     tree = parse_expression(text)
-    if tree[0] != "aggregate" or tree[2]:
+    if tree[0] != "aggregate":
         raise Unsupported(f"select {name}: {text}")
-    _, function, _, arguments, condition = tree
+    _, function, distinct_ones, arguments, condition = tree
     filtered = (
         None if condition is None else coerce(compile_expression(condition, schema), "boolean").evaluate
     )
@@ -57,13 +61,16 @@ def compile_column(name: str, text: str, schema: dict[str, tuple[int, str]]) -> 
         return Column(name, guarded(filtered, None), 0, add_count, identity, True, counts_late=True)
     if function == "count" and not arguments:
         return Column(name, guarded(filtered, None), 0, add_count, identity, True)
-    if len(arguments) != 1:
+    if not arguments:
         raise Unsupported(f"select {name}: {text}")
     argument = compile_expression(arguments[0], schema)
-    builder = BUILDERS.get(function)
-    if builder is None:
+    evaluate = guarded(filtered, argument.evaluate)
+    if function == "approx_percentile" and len(arguments) == 2 and not distinct_ones:
+        return percentile_column(name, argument, evaluate, compile_expression(arguments[1], schema))
+    builder = BUILDERS.get((function, distinct_ones))
+    if builder is None or len(arguments) != 1:
         raise Unsupported(f"select {name}: {text}")
-    return builder(name, argument, guarded(filtered, argument.evaluate))
+    return builder(name, argument, evaluate)
 
 
 def guarded(condition: Callable | None, argument: Callable | None) -> Callable[[list], object]:
@@ -112,6 +119,13 @@ def add_distinct(state: distinct.Distinct | None, value: int | float | str) -> d
     return (distinct.Distinct() if state is None else state).add(value)
 
 
+def add_member(state: set | None, value: object) -> set:
+    """As with sketches, the row's own set is changed."""
+    state = set() if state is None else state
+    state.add(value)
+    return state
+
+
 def count_column(name: str, argument: Typed, evaluate: Callable) -> Column:
     return Column(name, evaluate, 0, add_count, identity, True)
 
@@ -150,16 +164,32 @@ def distinct_column(name: str, argument: Typed, evaluate: Callable) -> Column:
     return Column(name, fed, None, add_distinct, finish, False)
 
 
+def exact_distinct_column(name: str, argument: Typed, evaluate: Callable) -> Column:
+    if argument.type == "json":
+        raise Unsupported(f"select {name}: count(distinct) of json")
+    finish = lambda state: 0 if state is None else len(state)  # noqa: E731
+    return Column(name, evaluate, None, add_member, finish, False)
+
+
+def percentile_column(name: str, argument: Typed, evaluate: Callable, share: Typed) -> Column:
+    if argument.type not in ("bigint", "double") or not share.literal:
+        raise Unsupported(f"select {name}: approx_percentile of {argument.type}")
+    exact = percentile.Percentile(float(share.evaluate([])))
+    return Column(name, evaluate, None, percentile.add, exact.value, False, accepts=exact.accepts)
+
+
 def require_double(name: str, argument: Typed) -> None:
     if argument.type != "double":
         raise Unsupported(f"select {name}: sum or avg of {argument.type}")
 
 
+# By function, and whether it is of distinct values.
 BUILDERS = {
-    "count": count_column,
-    "sum": sum_column,
-    "avg": average_column,
-    "min": least_column,
-    "max": greatest_column,
-    "approx_distinct": distinct_column,
+    ("count", False): count_column,
+    ("count", True): exact_distinct_column,
+    ("sum", False): sum_column,
+    ("avg", False): average_column,
+    ("min", False): least_column,
+    ("max", False): greatest_column,
+    ("approx_distinct", False): distinct_column,
 }

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from . import instant
 from .accumulator import Column
-from .judge import AggregateJudge, DeadLetter, PartitionState
+from .aggregate import AggregateJudge, SessionAggregate
+from .judge import DeadLetter, PartitionState
 from .snapshot import DeadLetterRow, Place, Progress, Snapshot
 from .violation import Violation, shorten
 
@@ -55,27 +56,71 @@ def count_difference(where: str, name: str, due: int, there: int) -> Iterator[Vi
 
 def result_rows(aggregate: AggregateJudge, snapshot: Snapshot) -> Iterator[Violation]:
     """A result table against the recomputed rows: exact, doubles within their tolerance."""
-    found = snapshot.tables.get(aggregate.name, {})
+    found, due = snapshot.tables.get(aggregate.name, {}), aggregate.rows
     table = aggregate.definition.table
     for key in snapshot.repeated_rows.get(aggregate.name, []):
         yield Violation("duplicated", f"table {table}", f"more than one row of key {row_key(key)}")
-    for key, states in aggregate.rows.items():
-        row = found.get(key)
+    for key, states in due.items():
+        where, row = f"table {table} row {row_key(key)}", found.get(key)
         if row is None:
-            yield Violation("lost", f"table {table} row {row_key(key)}", "no such row")
-            continue
-        window_end, *cells = row
-        if window_end != aggregate.window.end(key[0]):
-            yield Violation("phantom", f"table {table} row {row_key(key)}", f"window_end is {window_end}")
-        yield from cell_differences(f"table {table} row {row_key(key)}", aggregate.columns, states, cells)
-    if len(found) > len(aggregate.rows) or any(key not in aggregate.rows for key in found):
-        for key in found:
-            if key not in aggregate.rows:
-                detail = f"no record explains it: {found[key][1:]}"
-                yield Violation("phantom", f"table {table} row {row_key(key)}", detail)
+            yield Violation("lost", where, "no such row")
+        else:
+            yield from row_differences(where, aggregate, key, states, row)
+    unexplained = [key for key in found if key not in due]
+    spans = session_spans(aggregate) if unexplained and isinstance(aggregate, SessionAggregate) else {}
+    for key in unexplained:
+        detail = f"no record explains it: {shorten(found[key])}"
+        word = "phantom"
+        for start, end in spans.get(key[1:], ()):
+            if start <= key[0] <= end:
+                word, detail = (
+                    "torn",
+                    f"it is a part of the session from {instant.to_text(start)}, which replaces it",
+                )
+        yield Violation(word, f"table {table} row {row_key(key)}", detail)
 
 
-def cell_differences(where: str, columns: list[Column], states: list, cells: list) -> Iterator[Violation]:
+def session_spans(aggregate: SessionAggregate) -> dict[tuple, list[tuple[int, int]]]:
+    """First and last event time of every session, by key."""
+    spans: dict[tuple, list[tuple[int, int]]] = {}
+    for key in aggregate.rows:
+        spans.setdefault(key[1:], []).append((key[0], aggregate.ends(key)[0]))
+    return spans
+
+
+def row_differences(
+    where: str, aggregate: AggregateJudge, key: tuple, states: list, row: tuple
+) -> Iterator[Violation]:
+    """`row` holds the values of the end columns, then those of the selected ones."""
+    due = aggregate.ends(key)
+    for name, wanted, there in zip(aggregate.end_columns, due, row, strict=False):
+        if type(there) is not int or there != wanted:
+            behind = isinstance(aggregate, SessionAggregate) and type(there) is int and there < wanted
+            yield Violation("stale" if behind else "phantom", where, f"{name} is {there}, due {wanted}")
+    yield from cell_differences(where, aggregate.columns, states, row[len(due) :])
+
+
+def latest_rows(aggregate: AggregateJudge, snapshot: Snapshot) -> Iterator[Violation]:
+    """The view of newest rows: one a key, that of the latest start."""
+    view, due = aggregate.definition.latest_view, aggregate.latest()
+    found = snapshot.latest.get(aggregate.name, {})
+    for by in snapshot.repeated_latest.get(aggregate.name, []):
+        yield Violation("duplicated", f"view {view}", f"more than one row of {shorten(by)}")
+    for by, key in due.items():
+        where, row = f"view {view} row {shorten(by)}", found.get(by)
+        if row is None:
+            yield Violation("lost", where, "no such row")
+        elif row[0] != key[0]:
+            yield Violation(
+                "stale", where, f"{aggregate.time_column} is {row[0]}, due {key[0]} (microseconds)"
+            )
+        else:
+            yield from row_differences(where, aggregate, key, aggregate.rows[key], row[1:])
+    for by in found.keys() - due.keys():
+        yield Violation("phantom", f"view {view} row {shorten(by)}", "no record explains it")
+
+
+def cell_differences(where: str, columns: list[Column], states: list, cells: tuple) -> Iterator[Violation]:
     for column, state, there in zip(columns, states, cells, strict=True):
         if not column.agrees(state, there):
             due = column.finish(state)

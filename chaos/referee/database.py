@@ -7,6 +7,7 @@ Tested: `tests/test_servers.py`, against real servers.
 from __future__ import annotations
 
 import ipaddress
+import json
 import uuid
 from datetime import date, datetime
 
@@ -14,9 +15,11 @@ import psycopg
 from psycopg import sql
 
 from . import instant
+from .aggregate import AggregateJudge
 from .expression.values import inet_text
-from .judge import AggregateJudge
+from .judge import SourceJudge
 from .pipeline import Pipeline
+from .record_table import FoundRow, RecordTable
 from .snapshot import DeadLetterRow, Place, Progress, Snapshot
 
 PROGRESS = """
@@ -25,6 +28,7 @@ PROGRESS = """
       FROM millstream.progress WHERE application = %s
 """
 CONNECT_SECONDS = 10
+PORTION = 10_000
 
 
 def address_of(pipeline: Pipeline) -> str:
@@ -49,8 +53,10 @@ def connect(address: str) -> psycopg.Connection:
 class Database:
     """A connection of its own for every snapshot: servers come and go here."""
 
-    def __init__(self, pipeline: Pipeline, aggregates: list[AggregateJudge]) -> None:
-        self.pipeline, self.aggregates = pipeline, aggregates
+    def __init__(self, pipeline: Pipeline, sources: list[SourceJudge]) -> None:
+        self.pipeline = pipeline
+        self.aggregates = [one for source in sources for one in source.aggregates]
+        self.record_tables = [one for source in sources for one in source.tables]
         self.address = address_of(pipeline)
 
     def snapshot(self, dead_letters_from: dict[Place, int]) -> Snapshot:
@@ -61,7 +67,9 @@ class Database:
             with connection.transaction():
                 snapshot = Snapshot(self.progress(connection), dead_letters_from=dead_letters_from)
                 for aggregate in self.aggregates:
-                    self.read_table(connection, aggregate, snapshot)
+                    self.read_aggregate(connection, aggregate, snapshot)
+                for table in self.record_tables:
+                    snapshot.record_rows[table.name] = self.read_records(connection, table)
                 self.read_dead_letters(connection, snapshot)
         return snapshot
 
@@ -71,26 +79,65 @@ class Database:
         rows = connection.execute(PROGRESS, [self.pipeline.name]).fetchall()
         return {(row[0], row[1]): progress_of(row[2:]) for row in rows}
 
-    def read_table(
+    def read_aggregate(
         self, connection: psycopg.Connection, aggregate: AggregateJudge, snapshot: Snapshot
     ) -> None:
-        table = aggregate.definition.table
+        """Its table, by (start, by values...), and its view of newest rows, by the by values."""
+        definition, name = aggregate.definition, aggregate.name
+        by = [column for column, _ in definition.by]
+        cells = [*aggregate.end_columns, *(column for column, _ in definition.select)]
+        key = [aggregate.time_column, *by]
+        snapshot.tables[name], repeated = self.read_rows(connection, definition.table, key, cells)
+        if repeated:
+            snapshot.repeated_rows[name] = repeated
+        if definition.latest:
+            cells = [aggregate.time_column, *cells]
+            snapshot.latest[name], repeated = self.read_rows(connection, definition.latest_view, by, cells)
+            if repeated:
+                snapshot.repeated_latest[name] = repeated
+
+    def read_rows(
+        self, connection: psycopg.Connection, table: str, key: list[str], cells: list[str]
+    ) -> tuple[dict[tuple, tuple], list[tuple]]:
+        """Key to cells, and the keys of which there is more than one row; nothing where there is no table."""
         rows: dict[tuple, tuple] = {}
-        snapshot.tables[aggregate.name] = rows
-        if not exists(connection, sql.Identifier(*table.split(".")).as_string(connection)):
-            return
-        by = [name for name, _ in aggregate.definition.by]
-        columns = ["window_start", *by, "window_end", *(name for name, _ in aggregate.definition.select)]
-        query = sql.SQL("SELECT {} FROM {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
-        )
-        key_length = 1 + len(by)
+        repeated: list[tuple] = []
+        name = sql.Identifier(*table.split("."))
+        if not exists(connection, name.as_string(connection)):
+            return rows, repeated
+        columns = sql.SQL(", ").join(map(sql.Identifier, [*key, *cells]))
+        query = sql.SQL("SELECT {} FROM {}").format(columns, name)
         for row in connection.cursor(binary=True).execute(query):
             plain = tuple(map(plain_value, row))
-            key = plain[:key_length]
-            if key in rows:
-                snapshot.repeated_rows.setdefault(aggregate.name, []).append(key)
-            rows[key] = plain[key_length:]
+            found = plain[: len(key)]
+            if found in rows:
+                repeated.append(found)
+            rows[found] = plain[len(key) :]
+        return rows, repeated
+
+    def read_records(self, connection: psycopg.Connection, table: RecordTable) -> list[FoundRow]:
+        """Read in portions: such a table has as many rows as its log has records."""
+        name = sql.Identifier(*table.table.split("."))
+        if not exists(connection, name.as_string(connection)):
+            return []
+        columns = [
+            sql.SQL("{}::text").format(sql.Identifier(column))
+            if column in table.json_columns
+            else sql.Identifier(column)
+            for column in table.columns
+        ]
+        json_places = [column in table.json_columns for column in table.columns]
+        query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(columns), name)
+        rows = []
+        with connection.cursor(name="records", binary=True) as cursor:
+            cursor.itersize = PORTION
+            for row in cursor.execute(query):
+                cells = [
+                    json_value(cell) if is_json else plain_value(cell)
+                    for cell, is_json in zip(row, json_places, strict=True)
+                ]
+                rows.append(table.digest(tuple(cells)))
+        return rows
 
     def read_dead_letters(self, connection: psycopg.Connection, snapshot: Snapshot) -> None:
         table = sql.Identifier("millstream", self.pipeline.dead_table)
@@ -145,6 +192,10 @@ def dead_letter_of(row: tuple) -> DeadLetterRow:
     reason, key, value, value_bytes, headers, timestamp = row
     key, value = (None if one is None else bytes(one) for one in (key, value))
     return DeadLetterRow(reason, key, value, value_bytes, headers, optional_instant(timestamp))
+
+
+def json_value(text: str | None) -> object:
+    return None if text is None else json.loads(text)
 
 
 def plain_value(value: object) -> object:

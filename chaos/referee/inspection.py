@@ -64,8 +64,7 @@ class Inspection:
             stream: OutputReader(kafka, self.admin, stream.topic, stream.observe)
             for stream in self.referee.streams()
         }
-        aggregates = [one for source in self.referee.sources.values() for one in source.aggregates]
-        self.database = Database(pipeline, aggregates)
+        self.database = Database(pipeline, list(self.referee.sources.values()))
 
     def close(self) -> None:
         for reader in self.inputs.values():
@@ -205,6 +204,9 @@ class Inspection:
                 found = (state.aggregates.get(aggregate.name, {}) for state in states)
                 counts[f"{aggregate.name} {name}"] = sum(one.get(name, 0) for one in found)
         rows = {aggregate.definition.table: len(aggregate.rows) for aggregate in aggregates}
+        rows |= {
+            table.table: table.due() for source in self.referee.sources.values() for table in source.tables
+        }
         messages = {stream.topic: stream.observed for stream in self.outputs}
         return Report(violations, counts, rows, messages, at_end)
 

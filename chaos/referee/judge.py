@@ -1,9 +1,9 @@
 """One source's records to verdicts, counts, expected rows and expected messages: the semantics page as plain code.
 
-Owns: the order of dead reasons, the watermark, lateness, what each record adds. Never: sees a server; nothing here
+Owns: the order of dead reasons, dead before duplicate before accepted, and the watermark. Never: sees a server; nothing here
 depends on when or in which portions records arrive, only on their order within a partition.
-Data: `SourceJudge.judge(state, record)` changes the `PartitionState`, the rows of `AggregateJudge`, and tells the streams of
-`messages` what to expect. Tested: `tests/test_judge.py`.
+Data: `SourceJudge.judge(state, record)` changes the `PartitionState` and the rows of `AggregateJudge`, and tells the streams of
+`messages` and the tables of `record_table` what to expect. Tested: `tests/test_judge.py`, `tests/test_dedup.py`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from . import accumulator, instant
+from . import instant
+from .aggregate import Arrival, Contribution, boolean, compiled, judge_of
 from .dead import Dead
+from .dedup import Expiry, SeenKeys
 from .enrichment import Enrichment
-from .expression import ExpressionError, Typed, compile_expression, parse_expression
-from .expression.compiler import COLUMN_TYPES, coerce
+from .expression import ExpressionError
+from .expression.compiler import COLUMN_TYPES
 from .fields import FieldReader
 from .jsontext import parse_object
 from .messages import LetterStream, RecordStream
-from .pipeline import Aggregate, RecordOutput, Source
-from .window import Window
+from .pipeline import Pipeline, RecordOutput, Source, TableOutput
+from .record_table import RecordTable
 
 DEAD_PREFIX_BYTES = 65_536
 MAX_KEY_BYTES = 2_000
-OTHER_KEY_BYTES = 8
+ACCEPTED, DUPLICATE, DEAD = "accepted", "duplicate", "dead"
 
 
 class Record(NamedTuple):
@@ -65,56 +67,22 @@ class PartitionState:
     failed_checks: Counter = field(default_factory=Counter)
     aggregates: dict[str, Counter] = field(default_factory=dict)
     dead_letters: dict[int, DeadLetter] = field(default_factory=dict)
+    seen: SeenKeys = field(default_factory=SeenKeys)
 
 
-class Contribution(NamedTuple):
-    aggregate: AggregateJudge
-    by: tuple
-    arguments: list
+class Evaluated(NamedTuple):
+    """What the expressions of a record that is not dead came to, one for each output, table and matching aggregate."""
 
-
-class AggregateJudge:
-    """The expected rows of one aggregate: (window start, by values...) to one accumulator a column."""
-
-    def __init__(self, aggregate: Aggregate, schema: dict[str, tuple[int, str]]) -> None:
-        self.name, self.definition = aggregate.name, aggregate
-        self.window = Window(aggregate.size, aggregate.slide, aggregate.allowed_lateness)
-        self.where = boolean(aggregate.where, schema) if aggregate.where else None
-        self.by: list[Typed] = [compiled(text, schema) for _, text in aggregate.by]
-        self.by_functions = [typed.evaluate for typed in self.by]
-        self.columns = [accumulator.compile_column(name, text, schema) for name, text in aggregate.select]
-        self.arguments = [column.argument for column in self.columns]
-        self.initial = [column.initial for column in self.columns]
-        self.rows: dict[tuple, list] = {}
-
-    def contribution(self, row: list) -> Contribution | None:
-        """What this row would add; None where `where` is not true. May raise `ExpressionError`."""
-        if self.where is not None and self.where(row) is not True:
-            return None
-        by = tuple([function(row) for function in self.by_functions])
-        return Contribution(self, by, [argument(row) for argument in self.arguments])
-
-    def key_bytes(self, by: tuple) -> int:
-        sizes = (
-            len(value.encode("utf-8")) if typed.type == "text" and value is not None else OTHER_KEY_BYTES
-            for typed, value in zip(self.by, by, strict=True)
-        )
-        return sum(sizes)
-
-    def add(self, start: int, late: bool, contribution: Contribution) -> None:
-        key = (start, *contribution.by)
-        states = self.rows.get(key)
-        if states is None:
-            states = self.rows[key] = list(self.initial)
-        for index, value in enumerate(contribution.arguments):
-            if value is not None:
-                column = self.columns[index]
-                if late or not column.counts_late:
-                    states[index] = column.add(states[index], value)
+    dedup_key: tuple
+    spelled: list[list[bytes]]
+    added: list[dict[str, object]]
+    contributions: list[Contribution]
 
 
 class SourceJudge:
-    def __init__(self, source: Source, aggregates: list[Aggregate], records: list[RecordOutput]) -> None:
+    """All that one source of a pipeline feeds."""
+
+    def __init__(self, source: Source, plan: Pipeline) -> None:
         self.source = source
         self.schema = {one.name: (index, one.type) for index, one in enumerate(source.fields)}
         self.event_time_index = self.schema[source.event_time][0]
@@ -125,8 +93,11 @@ class SourceJudge:
             raise ValueError(f"event time {source.event_time} is no timestamp")
         self.reader = FieldReader(source.fields)
         self.checks = [(check, boolean(check.expect, self.schema)) for check in source.checks]
-        self.aggregates = [AggregateJudge(aggregate, self.schema) for aggregate in aggregates]
-        self.outputs = [self.record_stream(record) for record in records]
+        self.dedup_key = [compiled(text, self.schema) for _, text in source.dedup.key] if source.dedup else []
+        self.expiry = Expiry(source.dedup.within) if source.dedup else None
+        self.aggregates = [judge_of(one, self.schema) for one in plan.aggregates if one.source == source.name]
+        self.outputs = [self.record_stream(one) for one in plan.records if one.source == source.name]
+        self.tables = [self.record_table(one) for one in plan.tables if one.source == source.name]
         self.dead_stream = LetterStream(source.dead_topic) if source.dead_topic else None
         self.late_stream = LetterStream(source.late_topic) if source.late_topic else None
 
@@ -134,6 +105,10 @@ class SourceJudge:
         enrichment = Enrichment([(name, compiled(text, self.schema)) for name, text in output.set])
         key_index = None if output.key is None else self.schema[output.key][0]
         return RecordStream(output.topic, enrichment, key_index, output.input_timestamp)
+
+    def record_table(self, output: TableOutput) -> RecordTable:
+        added = [(name, compiled(text, self.schema)) for name, text in output.set]
+        return RecordTable(output, self.source.fields, added)
 
     def streams(self) -> list[RecordStream | LetterStream]:
         return [*self.outputs, *(one for one in (self.dead_stream, self.late_stream) if one)]
@@ -146,28 +121,37 @@ class SourceJudge:
             topic, partition, start_offset, start_offset, failed_checks=checks, aggregates=counts
         )
 
-    def judge(self, state: PartitionState, record: Record) -> None:
-        """Exactly one verdict, and its effects."""
+    def judge(self, state: PartitionState, record: Record) -> str:
+        """Exactly one verdict, which is returned, and its effects."""
         assert record.offset >= state.next, (record.offset, state.next)
         state.next = record.offset + 1
         state.read += 1
         try:
             row, found = self.examine(record)
             failed = self.failed_checks(row)
-            spelled, contributions = self.evaluate(row)
+            evaluated = self.evaluate(row)
         except Dead as dead:
             self.bury(state, record, dead.reason)
-            return
-        state.accepted += 1
-        state.failed_checks.update(failed)
-        for stream, texts in zip(self.outputs, spelled, strict=True):
-            stream.expect(state.partition, record, row, found, texts)
+            return DEAD
         event_time = row[self.event_time_index]
         watermark = None if state.max_event_time is None else state.max_event_time - self.source.delay
-        for contribution in contributions:
-            self.count(state, record, contribution, event_time, watermark)
         if state.max_event_time is None or event_time > state.max_event_time:
             state.max_event_time = event_time
+        if self.expiry:
+            if state.seen.holds(evaluated.dedup_key, watermark):
+                state.duplicate += 1
+                return DUPLICATE
+            state.seen.note(evaluated.dedup_key, self.expiry.of(event_time), watermark)
+        state.accepted += 1
+        state.failed_checks.update(failed)
+        for stream, texts in zip(self.outputs, evaluated.spelled, strict=True):
+            stream.expect(state.partition, record, row, found, texts)
+        for table, added in zip(self.tables, evaluated.added, strict=True):
+            table.expect(state.partition, record.offset, row, added)
+        arrival = Arrival(state.partition, event_time, watermark)
+        for contribution in evaluated.contributions:
+            self.count(state, record, contribution, arrival)
+        return ACCEPTED
 
     def examine(self, record: Record) -> tuple[list, dict]:
         """The typed row and the parsed object of a record whose own bytes are not dead."""
@@ -202,9 +186,11 @@ class SourceJudge:
             raise Dead("EXPRESSION_ERROR", str(raised))
         return failed
 
-    def evaluate(self, row: list) -> tuple[list[list[bytes]], list[Contribution]]:
+    def evaluate(self, row: list) -> Evaluated:
         try:
+            key = tuple([typed.evaluate(row) for typed in self.dedup_key])
             spelled = [stream.enrichment.evaluate(row) for stream in self.outputs]
+            added = [table.evaluate(row) for table in self.tables]
             found = [aggregate.contribution(row) for aggregate in self.aggregates]
         except ExpressionError as error:
             raise Dead("EXPRESSION_ERROR", str(error)) from None
@@ -212,7 +198,7 @@ class SourceJudge:
         for one in contributions:
             if one.aggregate.key_bytes(one.by) > MAX_KEY_BYTES:
                 raise Dead("KEY_TOO_LONG", one.aggregate.name)
-        return spelled, contributions
+        return Evaluated(key, spelled, added, contributions)
 
     def bury(self, state: PartitionState, record: Record, reason: str) -> None:
         state.dead += 1
@@ -225,30 +211,16 @@ class SourceJudge:
             self.dead_stream.expect(state.partition, record, letter.kept_value, own)
 
     def count(
-        self,
-        state: PartitionState,
-        record: Record,
-        contribution: Contribution,
-        event_time: int,
-        watermark: int | None,
+        self, state: PartitionState, record: Record, contribution: Contribution, arrival: Arrival
     ) -> None:
         aggregate = contribution.aggregate
-        window, counts = aggregate.window, state.aggregates[aggregate.name]
+        counts = state.aggregates[aggregate.name]
         counts["matched"] += 1
-        starts = window.starts(event_time)
-        open_starts = starts
-        if watermark is not None and event_time < watermark:
-            open_starts = [start for start in starts if not window.is_too_late(start, watermark)]
-        if not open_starts:
+        end = aggregate.count(counts, arrival, contribution)
+        if end is not None:
             counts["too_late"] += 1
             if self.late_stream:
-                self.expect_late(state, record, aggregate.name, watermark, window.end(starts[-1]))
-            return
-        counts["counted"] += 1
-        if len(open_starts) < len(starts):
-            counts["partly_late"] += 1
-        for start in open_starts:
-            aggregate.add(start, window.is_late(start, watermark), contribution)
+                self.expect_late(state, record, aggregate.name, arrival.watermark, end)
 
     def expect_late(self, state: PartitionState, record: Record, name: str, watermark: int, end: int) -> None:
         own = {
@@ -266,11 +238,3 @@ def origin(state: PartitionState, record: Record) -> dict[str, str]:
         "source_partition": str(state.partition),
         "source_offset": str(record.offset),
     }
-
-
-def compiled(text: str, schema: dict[str, tuple[int, str]]) -> Typed:
-    return compile_expression(parse_expression(text), schema)
-
-
-def boolean(text: str, schema: dict[str, tuple[int, str]]):
-    return coerce(compiled(text, schema), "boolean").evaluate

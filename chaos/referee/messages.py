@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import instant
+from .commit_times import CommitTimes
 from .enrichment import Enrichment
 from .partitioner import Partitioner
 from .violation import Violation, shorten
@@ -112,7 +113,7 @@ class RecordStream(Stream):
         self.names = [b'"' + name.encode() + b'"' for name in sorted(enrichment.names)]
         self.expected: dict[int, int | list[int]] = {}
         self.matched: set[int] = set()
-        self.commit_times: dict[int, dict[bytes, list[int]]] = {}
+        self.commit_times = CommitTimes(topic)
 
     def expect(self, partition: int, record: Record, row: list, found: dict, spelled: list[bytes]) -> None:
         value = self.enrichment.splice(record.value, found, spelled)
@@ -165,46 +166,13 @@ class RecordStream(Stream):
         self.violations += self.order.check((code >> OFFSET_BITS,), message, code & OFFSET_MASK)
 
     def note_commit_time(self, code: int, times: list[bytes], message: Message) -> None:
-        valid = [text for text in times if instant.OUTPUT_PATTERN.fullmatch(text.decode("utf-8", "replace"))]
-        if not valid:
+        texts = [text.decode("utf-8", "replace") for text in times]
+        valid = [text for text in texts if instant.OUTPUT_PATTERN.fullmatch(text)]
+        if valid:
+            self.commit_times.note(code >> OFFSET_BITS, code & OFFSET_MASK, valid[0])
+        else:
             detail = f"no commit time as a timestamp: {shorten(message.value)}"
             self.violations.append(Violation("stale", self.place(message), detail))
-            return
-        offset, ranges = code & OFFSET_MASK, self.commit_times.setdefault(code >> OFFSET_BITS, {})
-        span = ranges.get(valid[0])
-        if span is None:
-            ranges[valid[0]] = [offset, offset]
-        elif offset > span[1]:
-            span[1] = offset
-        elif offset < span[0]:
-            span[0] = offset
-
-    def foreign_commit_times(
-        self, partition: int, prev: int, next_offset: int, micros: int
-    ) -> list[Violation]:
-        """Messages of the epoch [prev, next) must carry the commit time that its progress row records."""
-        due, violations = instant.to_text(micros).encode(), []
-        for text, (first, last) in self.commit_times.get(partition, {}).items():
-            if text != due and max(first, prev) <= min(last, next_offset - 1):
-                detail = (
-                    f"commit time {text.decode()}, progress row of [{prev},{next_offset}) says {due.decode()}"
-                )
-                violations.append(Violation("stale", self.span_text(partition, first, last), detail))
-        return violations
-
-    def interleaved_commit_times(self) -> list[Violation]:
-        """An epoch is a contiguous range of offsets: two commit times of one source partition never interleave."""
-        violations = []
-        for partition, ranges in self.commit_times.items():
-            spans = sorted((first, last, text) for text, (first, last) in ranges.items())
-            for (_, last, text), (first, end, other) in zip(spans, spans[1:], strict=False):
-                if first <= last:
-                    detail = f"commit times {text.decode()} and {other.decode()} interleave"
-                    violations.append(Violation("torn", self.span_text(partition, first, end), detail))
-        return violations
-
-    def span_text(self, partition: int, first: int, last: int) -> str:
-        return f"{self.topic} from source partition {partition} offsets {first}..{last}"
 
     def explain(self, message: Message) -> Violation:
         text = f"key {shorten(message.key)} value {shorten(message.value)}"

@@ -30,6 +30,7 @@ TYPES = {
 }
 DEFAULT_MAX_FUTURE = "5m"
 DEFAULT_MAX_RECORD = "1MiB"
+LATEST_SUFFIX = "_latest"
 
 
 class Unsupported(ValueError):
@@ -51,6 +52,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Dedup:
+    """`key` are (name, expression); `within` is a duration."""
+
+    key: tuple[tuple[str, str], ...]
+    within: int
+
+
+@dataclass(frozen=True)
 class Source:
     name: str
     topic: str
@@ -62,30 +71,65 @@ class Source:
     checks: tuple[Check, ...]
     dead_topic: str | None
     late_topic: str | None
+    keyed_by: str | None = None
+    dedup: Dedup | None = None
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """A tumbling window slides by its size."""
+
+    size: int
+    slide: int
+
+
+@dataclass(frozen=True)
+class Sessions:
+    gap: int
+    max_duration: int | None = None
 
 
 @dataclass(frozen=True)
 class Aggregate:
+    """`latest` names the columns of which the view of the table's newest rows has one row each."""
+
     name: str
     source: str
     where: str | None
-    size: int
-    slide: int
+    window: Sliding | Sessions
     allowed_lateness: int
     by: tuple[tuple[str, str], ...]
     select: tuple[tuple[str, str], ...]
     table: str
     key: tuple[str, ...]
+    latest: tuple[str, ...] = ()
+
+    @property
+    def latest_view(self) -> str:
+        return self.table + LATEST_SUFFIX
 
 
 @dataclass(frozen=True)
 class RecordOutput:
+    """Records with added fields, to a topic."""
+
     name: str
     source: str
     set: tuple[tuple[str, str], ...]
     topic: str
     key: str | None
     input_timestamp: bool
+
+
+@dataclass(frozen=True)
+class TableOutput:
+    """Records with added columns, to a table: the first of each key, or without a key every one."""
+
+    name: str
+    source: str
+    set: tuple[tuple[str, str], ...]
+    table: str
+    key: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,6 +141,7 @@ class Pipeline:
     aggregates: tuple[Aggregate, ...]
     records: tuple[RecordOutput, ...]
     dead_table: str
+    tables: tuple[TableOutput, ...] = ()
     environment: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -112,17 +157,27 @@ def parse(text: str, environment: dict[str, str], application: str | None = None
     }
     connections = raw.get("connections") or {}
     aggregates = (raw.get("aggregates") or {}).items()
-    records = (raw.get("records") or {}).items()
-    return Pipeline(
+    records = [read_record(name, one) for name, one in (raw.get("records") or {}).items()]
+    plan = Pipeline(
         name=application or raw["name"],
         kafka=dict(connections.get("kafka") or {}),
         postgres=(connections.get("postgres") or {}).get("url"),
         sources=sources,
         aggregates=tuple(read_aggregate(name, one, late) for name, one in aggregates),
-        records=tuple(read_record(name, one) for name, one in records),
+        records=tuple(one for one in records if isinstance(one, RecordOutput)),
         dead_table=bad_data.get("table", "dead_letters"),
+        tables=tuple(one for one in records if isinstance(one, TableOutput)),
         environment=dict(environment),
     )
+    for aggregate in plan.aggregates:
+        check_sessions(aggregate, sources[aggregate.source])
+    return plan
+
+
+def check_sessions(aggregate: Aggregate, source: Source) -> None:
+    """All records of a session's key lie in one partition only if the source is keyed by a part of that key."""
+    if isinstance(aggregate.window, Sessions) and source.keyed_by not in [text for _, text in aggregate.by]:
+        raise ValueError(f"aggregates.{aggregate.name}: its source is not keyed by the sessions' key")
 
 
 def substitute(node: object, environment: dict[str, str]) -> object:
@@ -146,9 +201,8 @@ def variable(match: re.Match[str], environment: dict[str, str]) -> str:
 
 
 def read_source(name: str, raw: dict, bad_data: dict, late: dict) -> Source:
-    for unsupported in ("repartition_by", "dedup"):
-        if unsupported in raw:
-            raise Unsupported(f"sources.{name}.{unsupported}")
+    if "repartition_by" in raw:
+        raise Unsupported(f"sources.{name}.repartition_by")
     topic, watermark = raw["topic"], raw.get("watermark") or {}
     return Source(
         name=name,
@@ -161,7 +215,13 @@ def read_source(name: str, raw: dict, bad_data: dict, late: dict) -> Source:
         checks=tuple(read_check(check) for check in raw.get("checks") or []),
         dead_topic=topic_of(bad_data, name),
         late_topic=topic_of(late, name),
+        keyed_by=raw.get("keyed_by"),
+        dedup=read_dedup(raw["dedup"]) if raw.get("dedup") else None,
     )
+
+
+def read_dedup(raw: dict) -> Dedup:
+    return Dedup(tuple(named(item) for item in as_list(raw["key"])), units.duration_micros(raw["within"]))
 
 
 def topic_of(raw: dict, source: str) -> str | None:
@@ -181,34 +241,40 @@ def read_check(raw: dict) -> Check:
 
 
 def read_aggregate(name: str, raw: dict, late: dict) -> Aggregate:
-    size, slide = read_window(name, raw["window"])
-    return Aggregate(
+    to = raw["to"]
+    aggregate = Aggregate(
         name=name,
         source=raw["from"],
         where=raw.get("where"),
-        size=size,
-        slide=slide,
+        window=read_window(name, raw["window"]),
         allowed_lateness=units.duration_micros(
             raw.get("allowed_lateness") or late.get("allowed_lateness", "0s")
         ),
         by=tuple(named(item) for item in as_list(raw.get("by"))),
         select=tuple(raw["select"].items()),
-        table=raw["to"]["table"],
-        key=tuple(as_list(raw["to"]["key"])),
+        table=to["table"],
+        key=tuple(as_list(to["key"])),
+        latest=tuple(as_list(to.get("latest"))),
     )
+    if aggregate.latest and set(aggregate.latest) != {column for column, _ in aggregate.by}:
+        raise Unsupported(f"aggregates.{name}.to.latest {aggregate.latest}: not the columns of `by`")
+    return aggregate
 
 
-def read_window(name: str, raw: dict) -> tuple[int, int]:
-    """Size and slide; a tumbling window slides by its size."""
+def read_window(name: str, raw: dict) -> Sliding | Sessions:
     if set(raw) == {"tumble"}:
         size = slide = units.duration_micros(raw["tumble"])
     elif set(raw) == {"slide", "size"}:
         size, slide = units.duration_micros(raw["size"]), units.duration_micros(raw["slide"])
+    elif {"session"} <= set(raw) <= {"session", "max_duration"}:
+        longest = raw.get("max_duration")
+        gap = units.duration_micros(raw["session"])
+        return Sessions(gap, None if longest is None else units.duration_micros(longest))
     else:
         raise Unsupported(f"aggregates.{name}.window {raw}")
     if not 0 < slide <= size:
         raise ValueError(f"aggregates.{name}.window {raw}: slide must be above 0 and at most size")
-    return size, slide
+    return Sliding(size, slide)
 
 
 def as_list(raw: object) -> list:
@@ -224,18 +290,20 @@ def named(item: str | dict) -> tuple[str, str]:
     return (item, item) if isinstance(item, str) else next(iter(item.items()))
 
 
-def read_record(name: str, raw: dict) -> RecordOutput:
+def read_record(name: str, raw: dict) -> RecordOutput | TableOutput:
     to = raw["to"]
-    if "topic" not in to:
-        raise Unsupported(f"records.{name}.to {sorted(to)}")
     if "where" in raw:
         raise Unsupported(f"records.{name}.where")
-    key = as_list(to.get("key"))
+    key, added = as_list(to.get("key")), tuple((raw.get("set") or {}).items())
+    if set(to) <= {"table", "key"}:
+        return TableOutput(name, raw["from"], added, to["table"], tuple(key))
+    if "topic" not in to:
+        raise Unsupported(f"records.{name}.to {sorted(to)}")
     topic = to["topic"] if isinstance(to["topic"], str) else to["topic"]["name"]
     return RecordOutput(
         name=name,
         source=raw["from"],
-        set=tuple((raw.get("set") or {}).items()),
+        set=added,
         topic=topic,
         key=key[0] if key else None,
         input_timestamp=to.get("timestamp") == "input",

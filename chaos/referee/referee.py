@@ -20,14 +20,7 @@ from .violation import Violation
 class Referee:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.sources = {
-            source.topic: SourceJudge(
-                source,
-                [one for one in pipeline.aggregates if one.source == name],
-                [one for one in pipeline.records if one.source == name],
-            )
-            for name, source in pipeline.sources.items()
-        }
+        self.sources = {source.topic: SourceJudge(source, pipeline) for source in pipeline.sources.values()}
         self.partitions: dict[Place, PartitionState] = {}
         self.verified: dict[Place, int] = {}
 
@@ -75,6 +68,10 @@ class Referee:
         for source in self.sources.values():
             for aggregate in source.aggregates:
                 violations += compare.result_rows(aggregate, snapshot)
+                if aggregate.definition.latest:
+                    violations += compare.latest_rows(aggregate, snapshot)
+            for table in source.tables:
+                violations += table.compare(snapshot.record_rows.get(table.name, []))
         if not violations:
             self.verified = {place: found.next for place, found in snapshot.progress.items()}
         return violations
@@ -82,18 +79,18 @@ class Referee:
     def commit_times(self, snapshot: Snapshot) -> list[Violation]:
         violations: list[Violation] = []
         for (topic, partition), found in snapshot.progress.items():
-            for stream in self.sources[topic].outputs:
+            for output in (*self.sources[topic].outputs, *self.sources[topic].tables):
                 if found.commit_time is not None and found.prev < found.next:
                     epoch = (found.prev, found.next, found.commit_time)
-                    violations += stream.foreign_commit_times(partition, *epoch)
+                    violations += output.commit_times.foreign(partition, *epoch)
         return violations
 
     def interleaved_commit_times(self) -> list[Violation]:
         return [
             violation
             for source in self.sources.values()
-            for stream in source.outputs
-            for violation in stream.interleaved_commit_times()
+            for output in (*source.outputs, *source.tables)
+            for violation in output.commit_times.interleaved()
         ]
 
     def unexplained(self, generations: dict[Stream, int]) -> list[Violation]:

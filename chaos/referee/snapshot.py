@@ -6,7 +6,10 @@ Data: `database` fills it, `compare` reads it. Instants are microseconds, dates 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .record_table import FoundRow
 
 Place = tuple[str, int]
 
@@ -42,11 +45,16 @@ class DeadLetterRow(NamedTuple):
 
 @dataclass
 class Snapshot:
-    """`dead_letters` holds the rows from `dead_letters_from` on; `dead_letter_counts` counts all of a partition."""
+    """`tables` and `latest` hold rows by aggregate, `repeated_rows` and `repeated_latest` the keys found more than once, and
+    `record_rows` every row by record output. `dead_letters` holds the rows from `dead_letters_from` on, `dead_letter_counts`
+    counts all of a partition."""
 
     progress: dict[Place, Progress]
     tables: dict[str, dict[tuple, tuple]] = field(default_factory=dict)
     repeated_rows: dict[str, list[tuple]] = field(default_factory=dict)
+    latest: dict[str, dict[tuple, tuple]] = field(default_factory=dict)
+    repeated_latest: dict[str, list[tuple]] = field(default_factory=dict)
+    record_rows: dict[str, list[FoundRow]] = field(default_factory=dict)
     dead_letters: dict[Place, dict[int, DeadLetterRow]] = field(default_factory=dict)
     dead_letter_counts: dict[Place, int] = field(default_factory=dict)
     dead_letters_from: dict[Place, int] = field(default_factory=dict)

@@ -16,8 +16,11 @@ from psycopg import sql
 
 from chaos.arena import Arena
 from chaos.referee import instant
+from chaos.referee.expression.values import date_text
+from chaos.referee.judge import ACCEPTED
 from chaos.referee.log import InputReader, end_offsets
 from chaos.referee.partitioner import Partitioner
+from chaos.referee.pipeline import Sessions
 from chaos.referee.referee import Referee
 
 COMMIT_TIME = instant.parse("2026-02-01T00:00:00.000001Z")
@@ -33,16 +36,28 @@ CREATE TABLE millstream.dead_letters (application text, topic text, partition in
 """
 
 
-TYPES = {"bigint": "bigint", "double": "double precision", "text": "text", "timestamp_ms": "timestamptz"}
+TYPES = {
+    "bigint": "bigint",
+    "double": "double precision",
+    "text": "text",
+    "boolean": "boolean",
+    "timestamp": "timestamptz",
+    "timestamp_ms": "timestamptz",
+    "commit_time": "timestamptz",
+    "date": "date",
+    "uuid": "uuid",
+    "inet": "inet",
+    "json": "jsonb",
+}
 
 
 def column_type(text: str, fields: dict[str, str]) -> str:
     """The column's type for a `select` of one function, of a field or of an expression of bigints."""
-    function, argument = re.match(r"(\w+)\((.*?)\)", text).groups()
+    function, argument = re.match(r"(\w+)\((?:distinct )?(.*?)(?:, [\d.]+)?\)", text).groups()
     of_argument = fields.get(argument, "bigint")
     if function in ("count", "approx_distinct", "late_rows"):
         return "bigint"
-    if function == "avg" or function == "sum" and of_argument == "double":
+    if function in ("avg", "approx_percentile") or function == "sum" and of_argument == "double":
         return "double precision"
     return "numeric" if function == "sum" else TYPES[of_argument]
 
@@ -54,6 +69,7 @@ class FakeProcessor:
         (self.source,) = self.referee.sources.values()
         self.topic = self.source.source.topic
         self.records: dict[int, list] = {}
+        self.verdicts: dict[int, list[str]] = {}
 
     def read(self) -> None:
         kafka = {"bootstrap.servers": self.arena.servers.bootstrap}
@@ -65,7 +81,8 @@ class FakeProcessor:
         for partition, end in ends.items():
             self.referee.begin((self.topic, partition), 0)
             self.records[partition] = list(reader.records_before(partition, end))
-            self.referee.advance((self.topic, partition), self.records[partition])
+            state = self.referee.partitions[(self.topic, partition)]
+            self.verdicts[partition] = [self.source.judge(state, one) for one in self.records[partition]]
         reader.reader.close()
 
     # -- Kafka -------------------------------------------------------------------------------------------------------
@@ -76,13 +93,13 @@ class FakeProcessor:
         late = self.source.late_stream.expected
         for partition, records in self.records.items():
             dead = self.referee.partitions[(self.topic, partition)].dead_letters
-            for record in records:
+            for record, verdict in zip(records, self.verdicts[partition], strict=True):
                 target = partitioner.partition(record.key, partition)
                 letter = dead.get(record.offset)
-                if letter is None:
+                if verdict == ACCEPTED:
                     value = record.value[:-1] + b',"processing_time":"2026-02-01T00:00:00.000001Z"}'
                     made.append((self.source.outputs[0].topic, target, record.key, value, []))
-                else:
+                elif letter:
                     own = self.source.dead_stream.expected[(partition, record.offset, None)].own
                     made.append(
                         self.letter(self.source.dead_stream.topic, target, record, letter.kept_value, own)
@@ -136,6 +153,8 @@ class FakeProcessor:
             for aggregate in self.source.aggregates:
                 self.make_table(connection, aggregate.definition)
                 self.write_rows(connection, aggregate)
+            for table in self.source.tables:
+                self.write_records(connection, table)
             for (_, partition), state in self.referee.partitions.items():
                 self.write_progress(connection, partition, state)
                 for offset, letter in state.dead_letters.items():
@@ -143,16 +162,30 @@ class FakeProcessor:
 
     def make_table(self, connection: psycopg.Connection, definition) -> None:
         fields = {one.name: one.type for one in self.source.source.fields}
-        columns = {"window_start": "timestamptz", "window_end": "timestamptz"}
+        if isinstance(definition.window, Sessions):
+            columns = {"session_start_time": "timestamptz", "session_end_time": "timestamptz"}
+            columns["session_duration_seconds"] = "bigint"
+        else:
+            columns = {"window_start": "timestamptz", "window_end": "timestamptz"}
         columns |= {name: "text" for name, _ in definition.by}
         columns |= {name: column_type(text, fields) for name, text in definition.select}
         listed = ", ".join(f"{name} {type_name}" for name, type_name in columns.items())
         connection.execute(
             f"CREATE TABLE {definition.table} ({listed}, PRIMARY KEY ({', '.join(definition.key)}))"
         )
+        if definition.latest:
+            by = ", ".join(definition.latest)
+            newest = (
+                f"SELECT DISTINCT ON ({by}) * FROM {definition.table} ORDER BY {by}, session_start_time DESC"
+            )
+            connection.execute(f"CREATE VIEW {definition.latest_view} AS {newest}")
 
     def write_rows(self, connection: psycopg.Connection, aggregate) -> None:
-        names = ["window_start", "window_end", *(name for name, _ in aggregate.definition.by)]
+        names = [
+            aggregate.time_column,
+            *(name for name, _ in aggregate.definition.by),
+            *aggregate.end_columns,
+        ]
         names += [name for name, _ in aggregate.definition.select]
         query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
             sql.Identifier(aggregate.definition.table),
@@ -164,8 +197,27 @@ class FakeProcessor:
             cells = [column.finish(state) for column, state in zip(aggregate.columns, states, strict=True)]
             if "last_seen" in names and cells[-1] is not None:
                 cells[-1] = instant.to_datetime(cells[-1])
-            start, end = (instant.to_datetime(at) for at in (key[0], aggregate.window.end(key[0])))
-            rows.append([start, end, *key[1:], *cells])
+            end, *duration = aggregate.ends(key)
+            rows.append([instant.to_datetime(key[0]), *key[1:], instant.to_datetime(end), *duration, *cells])
+        connection.cursor().executemany(query, rows)
+
+    def write_records(self, connection: psycopg.Connection, table) -> None:
+        """In the order of partitions, with what the file sets; PostgreSQL itself keeps the first row of a key."""
+        types = {field.name: field.type for field in self.source.source.fields}
+        types |= {name: typed.type for name, typed in table.added.items()}
+        listed = ", ".join(f"{name} {TYPES[types[name]]}" for name in table.columns)
+        key = [table.columns[at] for at in table.key_places]
+        primary = f", PRIMARY KEY ({', '.join(key)})" if key else ""
+        connection.execute(f"CREATE TABLE {table.table} ({listed}{primary})")
+        rows = []
+        for partition, records in self.records.items():
+            for record, verdict in zip(records, self.verdicts[partition], strict=True):
+                if verdict == ACCEPTED:
+                    row, _ = self.source.examine(record)
+                    given = {**dict(zip(table.fields, row, strict=True)), **table.evaluate(row)}
+                    rows.append([spell(given[name], types[name]) for name in table.columns])
+        marks = ", ".join(["%s"] * len(table.columns))
+        query = f"INSERT INTO {table.table} VALUES ({marks}) ON CONFLICT DO NOTHING"
         connection.cursor().executemany(query, rows)
 
     def write_progress(self, connection: psycopg.Connection, partition: int, state) -> None:
@@ -199,6 +251,19 @@ class FakeProcessor:
         connection.execute(
             f"INSERT INTO millstream.dead_letters VALUES ({', '.join(['%s'] * len(row))})", row
         )
+
+
+def spell(value: object, type_name: str) -> object:
+    """A value of the judge as psycopg takes it."""
+    if type_name == "commit_time":
+        return instant.to_datetime(COMMIT_TIME)
+    if value is None:
+        return None
+    if type_name.startswith("timestamp"):
+        return instant.to_datetime(value)
+    if type_name == "date":
+        return date_text(value)
+    return json.dumps(value) if type_name == "json" else value
 
 
 def group_metadata(arena: Arena):

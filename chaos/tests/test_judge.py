@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chaos.referee import instant
+from chaos.referee.percentile import Percentile
+from chaos.referee.pipeline import Unsupported
 
 from .worlds import FIFTY_AT, TEXT, World, event
 
@@ -161,3 +165,81 @@ def test_sketches_merge_over_partitions() -> None:
     for partition in (0, 1):
         world.add(*[event(user_id=f"user{i + 30 * partition}") for i in range(50)], partition=partition)
     assert {row[1:3] for row in world.rows().values()} == {(100, 80)}
+
+
+# -- exact distinct counts and percentiles -------------------------------------------------------------------------------------
+
+SHARES = TEXT.replace(
+    "view_count: count(*)",
+    'users: count(distinct user_id)\n      amounts: "count(distinct amount) filter (where amount > 1)"'
+    '\n      median: approx_percentile(amount, 0.5)\n      high: "approx_percentile(price, 0.9)"',
+)
+
+
+def shares_of(*events: dict) -> tuple:
+    (row,) = World(SHARES).add(*events).rows().values()
+    return row[1:5]
+
+
+def test_distinct_values_are_counted_exactly() -> None:
+    events = [event(user_id=f"user{i % 1_500}", amount=i % 7) for i in range(4_000)]
+    assert shares_of(*events, event(user_id="", amount=None))[:2] == (1_501, 5)
+    assert shares_of(event(user_id="a"))[:2] == (1, 0)
+
+
+def test_a_percentile_is_that_of_the_lower_rank() -> None:
+    """Rank floor(q * (n - 1)) from 0: of 1..10 the median is 5, of ten prices the 0.9-quantile the ninth."""
+    events = [event(amount=i, price=i / 2) for i in range(10, 0, -1)]
+    assert shares_of(*events)[2:] == (5.0, 4.5)
+    assert shares_of(event())[2:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "accepted"),
+    [
+        (5.0, True),
+        (5.05, True),
+        (4.95, True),
+        (5.06, False),
+        (4.94, False),
+        (6.0, False),
+        (5, False),
+        (None, False),
+    ],
+)
+def test_a_percentile_may_be_off_by_one_percent(found: object, accepted: bool) -> None:
+    made = World(SHARES).add(*[event(amount=i) for i in range(1, 11)])
+    (aggregate, *_) = made.referee().sources["events"].aggregates
+    (states,) = aggregate.rows.values()
+    assert aggregate.columns[2].agrees(states[2], found) is accepted
+
+
+def test_percentiles_of_zero_and_of_negative_values() -> None:
+    made = World(SHARES).add(*[event(price=price) for price in (-8.0, -4.0, 0.0)])
+    (aggregate, *_) = made.referee().sources["events"].aggregates
+    (states,) = aggregate.rows.values()
+    assert aggregate.columns[3].finish(states[3]) == -4.0
+    assert [aggregate.columns[3].agrees(states[3], found) for found in (-4.03, -4.05, 4.0)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_rank_that_rounding_blurs_may_be_either() -> None:
+    """0.29 * 100 is 28.999999999999996."""
+    percentile = Percentile(0.29)
+    values = list(range(0, 10_100, 100))
+    assert [percentile.accepts(values, float(found)) for found in (2_800, 2_900, 3_000)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["approx_percentile(user_id, 0.5)", "approx_percentile(amount)", "sum(distinct amount)"]
+)
+def test_what_is_not_judged_is_refused(text: str) -> None:
+    with pytest.raises(Unsupported):
+        World(TEXT.replace("count(*)", text, 1)).referee()

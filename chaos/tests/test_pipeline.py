@@ -6,6 +6,8 @@ import pytest
 
 from chaos.referee import pipeline, units
 
+from .click_worlds import CLICKS
+from .session_worlds import CUT, SESSIONS
 from .worlds import TEXT
 
 
@@ -24,7 +26,7 @@ def test_names_and_numbers() -> None:
     assert found.name == "renamed"
     assert (source.dead_topic, source.late_topic) == ("activity.dead-letters", "activity.late")
     assert (source.delay, source.max_future, source.max_record_bytes) == (10_000_000, 300_000_000, 100_000)
-    assert [one.size for one in found.aggregates] == [60_000_000, 300_000_000]
+    assert [one.window.size for one in found.aggregates] == [60_000_000, 300_000_000]
 
 
 def with_window(text: str) -> pipeline.Pipeline:
@@ -32,9 +34,9 @@ def with_window(text: str) -> pipeline.Pipeline:
 
 
 def test_sliding_windows() -> None:
-    aggregate = with_window("slide: 1m, size: 5m").aggregates[0]
-    assert (aggregate.size, aggregate.slide) == (300_000_000, 60_000_000)
-    assert [one.slide for one in pipeline.parse(TEXT, {}).aggregates] == [60_000_000, 300_000_000]
+    window = with_window("slide: 1m, size: 5m").aggregates[0].window
+    assert (window.size, window.slide) == (300_000_000, 60_000_000)
+    assert [one.window.slide for one in pipeline.parse(TEXT, {}).aggregates] == [60_000_000, 300_000_000]
 
 
 @pytest.mark.parametrize("text", ["slide: 0s, size: 5m", "slide: 6m, size: 5m"])
@@ -43,10 +45,30 @@ def test_a_slide_that_leaves_gaps_is_refused(text: str) -> None:
         with_window(text)
 
 
-@pytest.mark.parametrize("text", ["session: 30m", "slide: 1m", "tumble: 1m, size: 1m"])
+@pytest.mark.parametrize("text", ["max_duration: 1h", "slide: 1m", "tumble: 1m, size: 1m"])
 def test_what_is_not_judged_is_refused(text: str) -> None:
     with pytest.raises(pipeline.Unsupported):
         with_window(text)
+
+
+def test_sessions() -> None:
+    keyed = SESSIONS.replace("    keyed_by: user_id\n", "")
+    assert pipeline.parse(SESSIONS, {}).aggregates[0].window == pipeline.Sessions(1_800_000_000)
+    assert pipeline.parse(CUT, {}).aggregates[0].window == pipeline.Sessions(1_800_000_000, 3_600_000_000)
+    assert pipeline.parse(SESSIONS, {}).aggregates[0].latest_view == "visits_latest"
+    with pytest.raises(ValueError, match="not keyed"):
+        pipeline.parse(keyed, {})
+    with pytest.raises(pipeline.Unsupported, match="latest"):
+        pipeline.parse(SESSIONS.replace("latest: [user_id]", "latest: [other]"), {})
+
+
+def test_dedup_and_record_tables() -> None:
+    found = pipeline.parse(CLICKS, {})
+    assert found.sources["clicks"].dedup == pipeline.Dedup((("id", "id"),), 48_000_000)
+    assert [(one.table, one.key) for one in found.tables] == [("raw_clicks", ("id",)), ("journal", ())]
+    assert [one.topic for one in found.records] == ["enriched"]
+    with pytest.raises(pipeline.Unsupported, match="repartition_by"):
+        pipeline.parse(CLICKS.replace("dedup:", "repartition_by: id\n    dedup:"), {})
 
 
 def test_units() -> None:

@@ -10,7 +10,8 @@ import re
 import psycopg
 import pytest
 
-from chaos.arena import PIPELINES, Arena
+from chaos.arena import Arena
+from chaos.options import PIPELINES
 from chaos.referee.expression import compile_expression, parse_expression
 from chaos.referee.inspection import Inspection
 from chaos.servers import Servers
@@ -24,7 +25,7 @@ EVENTS = 4_000
 pytestmark = pytest.mark.usefixtures("needs_servers")
 
 
-@pytest.fixture(params=["kill-loop", "sliding"])
+@pytest.fixture(params=["kill-loop", "sliding", "sessions", "dedup"])
 def arena(request):
     title = re.sub("[^a-z]+", "-", request.node.name)[:40].strip("-")
     made = Arena(seed=1, title=title, pipeline=PIPELINES / f"{request.param}.yaml")
@@ -54,13 +55,75 @@ def test_right_outputs_are_green_and_spoiled_tables_are_not(arena: Arena) -> Non
     report = arena.inspection.at_end()
     assert report.violations == []
     assert report.counts["read"] == EVENTS
+    (table,) = {"page_view_counts", "hits_per_minute"} & {one.table for one in arena.plan.aggregates}
+    count, page = ("view_count", "page_url") if table == "page_view_counts" else ("hits", "url")
     for statement, word in (
-        ("UPDATE page_view_counts SET view_count = view_count + 1 WHERE page_url = '/page/1'", "duplicated"),
-        ("UPDATE page_view_counts SET view_count = view_count - 1 WHERE page_url = '/page/1'", None),
+        (f"UPDATE {table} SET {count} = {count} + 1 WHERE {page} = '/page/1'", "duplicated"),
+        (f"UPDATE {table} SET {count} = {count} - 1 WHERE {page} = '/page/1'", None),
         ("DELETE FROM millstream.dead_letters WHERE reason = 'NULL_VALUE'", "lost"),
     ):
         execute(arena, statement)
         assert arena.inspection.at_end().words == ([word] if word else [])
+
+
+NEWEST = "CREATE OR REPLACE VIEW user_sessions_latest AS SELECT DISTINCT ON (user_id) * FROM user_sessions"
+SPOILT_SESSIONS = [
+    (
+        "UPDATE user_sessions SET session_end_time = session_end_time - interval '1 us'",
+        "UPDATE user_sessions SET session_end_time = session_end_time + interval '1 us'",
+        ["stale"],
+    ),
+    (
+        "INSERT INTO short_visits SELECT session_start_time, session_end_time, session_duration_seconds, 'nobody',"
+        " event_count, amount_greatest, late_count FROM short_visits LIMIT 1",
+        "DELETE FROM short_visits WHERE user_id = 'nobody'",
+        ["phantom"],
+    ),
+    (
+        f"{NEWEST} ORDER BY user_id, session_start_time",
+        f"{NEWEST} ORDER BY user_id, session_start_time DESC",
+        ["stale"],
+    ),
+]
+ONE_PAGE = "WHERE url = '/page/1'"
+SPOILT_RECORDS = [
+    (
+        f"UPDATE clickstream_events SET written_at = written_at + interval '1 s' {ONE_PAGE}",
+        f"UPDATE clickstream_events SET written_at = written_at - interval '1 s' {ONE_PAGE}",
+        ["stale", "torn"],
+    ),
+    (
+        f"UPDATE clickstream_events SET amount = amount + 1 {ONE_PAGE}",
+        f"UPDATE clickstream_events SET amount = amount - 1 {ONE_PAGE}",
+        ["phantom"],
+    ),
+    (
+        f"UPDATE clickstream_events SET event_id = 'x' || event_id {ONE_PAGE}",
+        f"UPDATE clickstream_events SET event_id = substr(event_id, 2) {ONE_PAGE}",
+        ["lost", "phantom"],
+    ),
+    (
+        f"INSERT INTO clickstream_journal SELECT * FROM clickstream_journal {ONE_PAGE}",
+        "DELETE FROM clickstream_journal"
+        " WHERE xmin::text::bigint = (SELECT max(xmin::text::bigint) FROM clickstream_journal)",
+        ["duplicated"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("arena", "spoils"),
+    [("sessions", SPOILT_SESSIONS), ("dedup", SPOILT_RECORDS)],
+    ids=["sessions", "records"],
+    indirect=["arena"],
+)
+def test_spoiled_sessions_and_record_tables(arena: Arena, spoils: list[tuple]) -> None:
+    written(arena)
+    for spoil, mend, words in spoils:
+        execute(arena, spoil)
+        assert arena.inspection.at_end().words == words, spoil
+        execute(arena, mend)
+        assert arena.inspection.at_end().words == [], mend
 
 
 def test_records_that_follow_are_stuck_only_at_the_end(arena: Arena) -> None:

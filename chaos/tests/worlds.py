@@ -6,7 +6,7 @@ import json
 
 from chaos.referee import instant, pipeline
 from chaos.referee.accumulator import Column
-from chaos.referee.judge import PartitionState, Record
+from chaos.referee.judge import ACCEPTED, PartitionState, Record, SourceJudge
 from chaos.referee.messages import LetterStream, Message, RecordStream
 from chaos.referee.referee import Referee
 from chaos.referee.snapshot import DeadLetterRow, Progress, Snapshot
@@ -103,6 +103,11 @@ class World:
             referee.advance((TOPIC, number), log[:end])
         return referee
 
+    def verdicts(self, partition: int = 0) -> list[str]:
+        source = SourceJudge(next(iter(self.pipeline.sources.values())), self.pipeline)
+        state = source.new_partition(partition, 0)
+        return [source.judge(state, record) for record in self.logs[partition]]
+
     def state(self, partition: int = 0) -> PartitionState:
         return self.referee().partitions[(TOPIC, partition)]
 
@@ -119,11 +124,16 @@ class World:
             for one in source.aggregates:
                 snapshot.tables[one.name] = {
                     key: (
-                        one.window.end(key[0]),
+                        *one.ends(key),
                         *(finish(c, s) for c, s in zip(one.columns, states, strict=True)),
                     )
                     for key, states in one.rows.items()
                 }
+                if one.definition.latest:
+                    rows = snapshot.tables[one.name]
+                    snapshot.latest[one.name] = {
+                        key[1:]: (key[0], *rows[key]) for key in one.latest().values()
+                    }
         for place, state in referee.partitions.items():
             snapshot.dead_letters[place] = {
                 offset: row_of(dead) for offset, dead in state.dead_letters.items()
@@ -135,9 +145,8 @@ class World:
         """The right content of the enriched topic, built from the values and not by the referee's splicing."""
         messages: list[Message] = []
         for number, log in self.logs.items():
-            dead = self.state(number).dead_letters
-            for record in log:
-                if record.offset not in dead:
+            for record, verdict in zip(log, self.verdicts(number), strict=True):
+                if verdict == ACCEPTED:
                     value = record.value[:-1] + b',"processing_time":' + COMMIT_TEXT + b"}"
                     messages.append(Message(number, len(messages), None, record.key, value, ()))
         return messages
