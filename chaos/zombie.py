@@ -40,7 +40,8 @@ class Scene:
 
 
 SCENES = {
-    "postgres": Scene("postgres", "kafka-offsets-sent", "UPDATE", ("UPDATE 0",)),
+    # Why not `UPDATE 0`: noting the backend answers that too; only an epoch that was compared and refused rolls back.
+    "postgres": Scene("postgres", "kafka-offsets-sent", "ROLLBACK", ("ROLLBACK",)),
     "kafka": Scene(
         "kafka",
         "postgres-committed",
