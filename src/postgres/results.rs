@@ -14,11 +14,12 @@ use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
 use super::session::{bounded, commit};
+use super::sessions::{SessionDelta, SessionStatements, write_sessions};
 use super::sketches::{self, SketchStatements, is_sketched, merge_sketches, sweep_sketches};
 use super::{PostgresError, Session, quote};
 
 /// Rows per statement: keeps each well below `statement_timeout` and its parameters in some megabytes.
-const ROWS_PER_STATEMENT: usize = 20_000;
+pub(super) const ROWS_PER_STATEMENT: usize = 20_000;
 
 /// Everything a worker commits at once. Nothing of it becomes visible unless every task's row matches.
 pub struct EpochCommit<'a> {
@@ -28,6 +29,7 @@ pub struct EpochCommit<'a> {
     pub commit_time: EventTime,
     pub tasks: &'a [TaskCommit],
     pub results: &'a [AggregateDelta<'a>],
+    pub sessions: &'a [SessionDelta<'a>],
     pub dead_letters: &'a [DeadLetter],
     /// The table in schema `millstream` that takes the dead letters; `None`: none does.
     pub dead_letter_table: Option<&'a str>,
@@ -117,6 +119,7 @@ impl Session {
                 sweep_sketches(&transaction, statements, epoch.application, aggregate).await?;
             }
         }
+        write_sessions(&transaction, &statements.sessions, epoch).await?;
         hooks(Step::RowsMerged);
         #[cfg(feature = "fault")]
         deliberate::before_dead_letters(&transaction, &epoch.deliberate).await?;
@@ -149,13 +152,14 @@ impl Session {
             let sketches = self.prepare_sketches(epoch, delta.aggregate).await?;
             tables.push(TableStatements { upsert, partials, sketches });
         }
+        let sessions = self.prepare_sessions(epoch).await?;
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
                 Some(self.prepared(table, &dead_letter_sql(table)).await?)
             }
             _ => None,
         };
-        Ok(EpochStatements { progress, tables, dead_letters })
+        Ok(EpochStatements { progress, tables, sessions, dead_letters })
     }
 }
 
@@ -163,6 +167,8 @@ struct EpochStatements {
     progress: Statement,
     /// In table order.
     tables: Vec<TableStatements>,
+    /// In table order.
+    sessions: Vec<SessionStatements>,
     dead_letters: Option<Statement>,
 }
 
