@@ -8,5 +8,6 @@ mod epochs;
 mod fencing;
 pub mod fixture;
 mod schema;
+mod sessions;
 mod sketches;
 mod views;
