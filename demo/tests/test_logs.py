@@ -20,6 +20,8 @@ NOTICE = {
     "nasa": {"page_view": 9_670, "asset": 20_982, "error": 221, "probe": 95, "submit": 1},
 }
 USERS = {"apache": 1_861, "nasa": 2_365}
+SESSIONS = {"apache": 3_223, "nasa": 2_989}
+GAP = timedelta(minutes=30)
 LOGS = {"apache": (events.messages, events.LINES), "nasa": (nasa.messages, nasa.LINES)}
 # A sketch counts up to 384 values one by one; beyond that its standard error is 1.6 %.
 EXACT_BELOW = 200
@@ -49,9 +51,10 @@ aggregates:
 """
 
 
-def tried(pipeline: Path, sent: list[Message]) -> dict:
+def tried(pipeline: Path, sent: list[Message], partitions: int = 1) -> dict:
     lines = b"".join(message.value + b"\n" for message in sent)
     command = [os.environ["MILLSTREAM_BIN"], "try", str(pipeline), "--input", "-", "--output", "json"]
+    command += ["--partitions", str(partitions)]
     said = subprocess.run(command, input=lines, capture_output=True, check=False)
     assert said.returncode == 0, said.stderr.decode()
     return json.loads(said.stdout)
@@ -72,7 +75,7 @@ def assert_about(found: int, distinct: int) -> None:
 
 
 @pytest.mark.parametrize("log", LOGS)
-@pytest.mark.parametrize("pipeline", ["user-activity", "enriched-activity"])
+@pytest.mark.parametrize("pipeline", ["user-activity", "enriched-activity", "user-sessions"])
 def test_a_real_log_gives_its_page_views_and_active_users(pipeline: str, log: str):
     messages, lines = LOGS[log]
     sent = list(messages())
@@ -121,3 +124,47 @@ def test_a_whole_log_has_the_counts_of_its_notice(log: str, tmp_path: Path):
     assert len(set().union(*users.values())) == USERS[log]
     assert_about(everybody["users"], USERS[log])
     assert_about(everybody["viewers"], len(users["page_view"]))
+
+
+def runs(times: list[datetime]) -> Iterator[list[datetime]]:
+    """The times of one user, cut where the pause is longer than the gap."""
+    run: list[datetime] = []
+    for time in sorted(times):
+        if run and time - run[-1] > GAP:
+            yield run
+            run = []
+        run.append(time)
+    yield run
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("log", LOGS)
+def test_a_real_log_gives_the_sessions_of_a_sort(log: str, partitions: int):
+    sent = list(LOGS[log][0]())
+    report = tried(CHECKOUT / "pipelines" / "user-sessions.yaml", sent, partitions)
+    seen = defaultdict(list)
+    for time, event in parsed(sent):
+        seen[event["user_id"]].append((time, event))
+    expected = {}
+    for user, events_of_user in seen.items():
+        for run in runs([time for time, _ in events_of_user]):
+            inside = [event for time, event in events_of_user if run[0] <= time <= run[-1]]
+            views = [event["page_url"] for event in inside if event["event_type"] == "page_view"]
+            seconds = int((run[-1] - run[0]).total_seconds())
+            expected[user, run[0]] = (run[-1], seconds, len(inside), len(views), len(set(views)))
+    assert len(expected) == SESSIONS[log] and len(seen) == USERS[log]
+
+    sessions = report["aggregates"]["user_sessions"]
+    assert sessions["too_late"] == 0 and sessions["counted"] == sum(NOTICE[log].values())
+    found = {
+        (row["user_id"], datetime.fromisoformat(row["session_start_time"])): (
+            datetime.fromisoformat(row["session_end_time"]),
+            row["session_duration_seconds"],
+            row["events"],
+            row["page_views"],
+            row["pages"],
+        )
+        for row in sessions["rows"]
+    }
+    assert found == expected
+    assert list(found) == sorted(found), "rows are sorted by the key"

@@ -99,7 +99,15 @@ struct AggregateView {
     allowed_lateness: String,
     table: String,
     key: Vec<String>,
+    /// The view of the latest rows.
+    latest: Option<LatestView>,
     columns: Vec<ColumnView>,
+}
+
+#[derive(Debug, Serialize)]
+struct LatestView {
+    view: String,
+    by: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,6 +198,10 @@ fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
     let window = match aggregate.window {
         Window::Tumbling { size } => format!("tumble {}", span(size)),
         Window::Sliding { size, slide } => format!("slide {} size {}", span(slide), span(size)),
+        Window::Session { gap, max_duration: None } => format!("session {}", span(gap)),
+        Window::Session { gap, max_duration: Some(most) } => {
+            format!("session {} max_duration {}", span(gap), span(most))
+        }
     };
     let by = aggregate.by.iter().map(|by| (&by.name, by.expr.canonical()));
     let selected = aggregate.select.iter().map(|s| (&s.name, call(s)));
@@ -202,6 +214,10 @@ fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
         allowed_lateness: span(aggregate.allowed_lateness),
         table: aggregate.table.name.clone(),
         key: aggregate.table.key.iter().map(ToString::to_string).collect(),
+        latest: aggregate.table.latest.as_ref().map(|latest| LatestView {
+            view: latest.name.clone(),
+            by: latest.by.iter().map(ToString::to_string).collect(),
+        }),
         columns: aggregate
             .table
             .columns
@@ -276,9 +292,12 @@ fn warnings(plan: &Plan) -> Vec<String> {
     for aggregate in &plan.aggregates {
         let name = &aggregate.name;
         if aggregate.allowed_lateness == Span::ZERO {
+            let passed = match aggregate.window {
+                Window::Session { .. } => "its time and the gap is not counted",
+                Window::Tumbling { .. } | Window::Sliding { .. } => "a window's end is not counted in it",
+            };
             warnings.push(format!(
-                "aggregates.{name}: allowed lateness is 0; what comes after the watermark has passed a window's end is \
-                 not counted in it"
+                "aggregates.{name}: allowed lateness is 0; what comes after the watermark has passed {passed}"
             ));
         }
         let source = &plan.sources[aggregate.source.0];
@@ -363,8 +382,12 @@ fn aggregate_table(aggregate: &AggregateView) -> String {
         columns.add_row([&column.name, column.sql_type, null, key, is].map(text));
     }
     let condition = aggregate.condition.as_ref().map(|c| format!(", where {c}"));
+    let latest = aggregate
+        .latest
+        .as_ref()
+        .map(|l| format!(", view {} of the latest by ({})", l.view, l.by.join(", ")));
     format!(
-        "\naggregate {}\n {} of {}{}, allowed lateness {}, to table {} by key ({})\n{}",
+        "\naggregate {}\n {} of {}{}, allowed lateness {}, to table {} by key ({}){}\n{}",
         aggregate.name,
         aggregate.window,
         aggregate.from,
@@ -372,6 +395,7 @@ fn aggregate_table(aggregate: &AggregateView) -> String {
         aggregate.allowed_lateness,
         aggregate.table,
         aggregate.key.join(", "),
+        latest.unwrap_or_default(),
         indented(&columns)
     )
 }

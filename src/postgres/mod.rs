@@ -1,10 +1,10 @@
 //! PostgreSQL, the participant that decides.
 //!
 //! Owns one session per worker, the schema `millstream` with its migrations, the progress rows with their fence,
-//! result tables, partial sums, sketches and dead letters. Must never make anything of an epoch visible unless the progress
+//! result tables and their views, partial sums, sketches and dead letters. Must never make anything of an epoch visible unless the progress
 //! rows of all its tasks matched (I4), and never report an indefinite COMMIT as a failure or as a success (I6).
 //! An `EpochCommit` comes in and a `CommitOutcome` goes out; recovery reads `ProgressRow`s. `target` -> `tls` ->
-//! `session` connect; `migrate` and `tables` prepare; `progress`, `results`, `partials`, `sketches` and
+//! `session` connect; `migrate`, `tables` and `latest` prepare; `progress`, `results`, `partials`, `sketches`, `sessions` and
 //! `dead_letters` serve the epoch. Tested by `tests/it/postgres.rs` on a real server.
 
 mod columns;
@@ -12,11 +12,13 @@ mod dead_letters;
 #[cfg(feature = "fault")]
 mod deliberate;
 mod error;
+mod latest;
 mod migrate;
 mod partials;
 mod progress;
 mod results;
 mod session;
+mod sessions;
 mod sketches;
 mod sweep;
 mod tables;
@@ -30,6 +32,7 @@ pub use error::{OutputConflict, PostgresError, TableFault};
 pub use progress::{AggregateCounts, Backend, Owned, ProgressRow, TaskCommit, TaskCounts};
 pub use results::{AggregateDelta, CommitOutcome, EpochCommit, ResultDelta, Step};
 pub use session::Session;
+pub use sessions::{SessionDelta, SessionRow};
 pub use tables::{ClusterIdentity, Ddl, ddl_sql};
 pub use target::Target;
 

@@ -14,12 +14,13 @@ use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
 use super::session::{bounded, commit};
+use super::sessions::{SessionDelta, SessionStatements, write_sessions};
 use super::sketches::{self, SketchStatements, is_sketched, merge_sketches};
 use super::sweep::{Sweep, sweep};
 use super::{PostgresError, Session, quote};
 
 /// Rows per statement: keeps each well below `statement_timeout` and its parameters in some megabytes.
-const ROWS_PER_STATEMENT: usize = 20_000;
+pub(super) const ROWS_PER_STATEMENT: usize = 20_000;
 
 /// Everything a worker commits at once. Nothing of it becomes visible unless every task's row matches.
 pub struct EpochCommit<'a> {
@@ -29,6 +30,7 @@ pub struct EpochCommit<'a> {
     pub commit_time: EventTime,
     pub tasks: &'a [TaskCommit],
     pub results: &'a [AggregateDelta<'a>],
+    pub sessions: &'a [SessionDelta<'a>],
     pub dead_letters: &'a [DeadLetter],
     /// The table in schema `millstream` that takes the dead letters; `None`: none does.
     pub dead_letter_table: Option<&'a str>,
@@ -120,6 +122,7 @@ impl Session {
                 swept.extend(done.map(|live| (aggregate.name.to_string(), live)));
             }
         }
+        write_sessions(&transaction, &statements.sessions, epoch).await?;
         hooks(Step::RowsMerged);
         #[cfg(feature = "fault")]
         deliberate::before_dead_letters(&transaction, &epoch.deliberate).await?;
@@ -154,13 +157,14 @@ impl Session {
             let sweep = self.prepare_sweep(epoch, delta.aggregate).await?;
             tables.push(TableStatements { upsert, partials, sketches, sweep });
         }
+        let sessions = self.prepare_sessions(epoch).await?;
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
                 Some(self.prepared(table, &dead_letter_sql(table)).await?)
             }
             _ => None,
         };
-        Ok(EpochStatements { progress, tables, dead_letters })
+        Ok(EpochStatements { progress, tables, sessions, dead_letters })
     }
 }
 
@@ -168,6 +172,8 @@ struct EpochStatements {
     progress: Statement,
     /// In table order.
     tables: Vec<TableStatements>,
+    /// In table order.
+    sessions: Vec<SessionStatements>,
     dead_letters: Option<Statement>,
 }
 

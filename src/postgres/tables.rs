@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::model::{DataType, Span};
-use millstream_core::pipeline::{Column, Plan, ResultTable};
+use millstream_core::pipeline::{Column, Plan, ResultTable, Window};
 use tokio_postgres::Transaction;
 
 use super::error::{OutputConflict, TableFault};
+use super::latest::{claim_latest, latest_view_sql};
 use super::migrate::{dead_letter_table_sql, schema_sql};
 use super::session::{bounded, commit};
 use super::{PostgresError, SCHEMA_LOCK, Session, quote};
@@ -70,6 +71,10 @@ impl Session {
                     faults.push(TableFault { table: found.qualified, fault: "does not exist".to_owned() });
                 }
             }
+            match claim_latest(&transaction, plan, aggregate, ddl).await? {
+                Ok(found) => faults.extend(found),
+                Err(conflict) => conflicts.push(conflict),
+            }
         }
         faults.extend(claim_dead_letters(&transaction, plan, ddl).await?);
         if !conflicts.is_empty() {
@@ -94,6 +99,9 @@ pub fn ddl_sql(plan: &Plan) -> String {
     }
     for aggregate in &plan.aggregates {
         sql.push_str(&format!("\n{};\n", result_table_sql(&aggregate.table)));
+        if let Some(latest) = &aggregate.table.latest {
+            sql.push_str(&format!("\n{};\n", latest_view_sql(aggregate, latest)));
+        }
     }
     sql.push_str(&format!(
         "\nGRANT USAGE ON SCHEMA millstream TO :\"role\";
@@ -106,7 +114,9 @@ GRANT INSERT ON millstream.{} TO :\"role\";\n",
     ));
     for aggregate in &plan.aggregates {
         let table = quote(&aggregate.table.name);
-        sql.push_str(&format!("GRANT SELECT, INSERT, UPDATE ON {table} TO :\"role\";\n"));
+        let sessions = matches!(aggregate.window, Window::Session { .. });
+        let remove = if sessions { ", DELETE" } else { "" };
+        sql.push_str(&format!("GRANT SELECT, INSERT, UPDATE{remove} ON {table} TO :\"role\";\n"));
     }
     sql.push_str("COMMIT;\n");
     sql
@@ -150,12 +160,12 @@ fn topics(plan: &Plan) -> Vec<Arc<str>> {
 
 /// Whether an output is taken for the first time or was this application's before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
+pub(super) enum Claim {
     First,
     Again,
 }
 
-async fn claim_output(
+pub(super) async fn claim_output(
     transaction: &Transaction<'_>,
     plan: &Plan,
     kind: &'static str,
@@ -177,13 +187,13 @@ async fn claim_output(
 }
 
 /// A table as the search path finds it, or where it would be made.
-struct Found {
+pub(super) struct Found {
     /// `schema.table`
-    qualified: String,
-    exists: bool,
+    pub qualified: String,
+    pub exists: bool,
 }
 
-async fn find_table(transaction: &Transaction<'_>, name: &str) -> Result<Found, PostgresError> {
+pub(super) async fn find_table(transaction: &Transaction<'_>, name: &str) -> Result<Found, PostgresError> {
     let sql = "SELECT coalesce(n.nspname, current_schema()) AS schema, c.oid IS NOT NULL AS there
          FROM (SELECT to_regclass($1) AS oid) AS wanted
          LEFT JOIN pg_class c ON c.oid = wanted.oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace";
@@ -223,8 +233,8 @@ fn result_table_sql(table: &ResultTable) -> String {
 }
 
 /// One column of an existing table.
-struct Existing {
-    name: String,
+pub(super) struct Existing {
+    pub name: String,
     data_type: String,
     not_null: bool,
     /// A default, an identity or a generated value: a row may leave the column out.
@@ -295,7 +305,10 @@ fn fits(wanted: DataType, found: &str) -> bool {
     }
 }
 
-async fn describe(transaction: &Transaction<'_>, table: &str) -> Result<Vec<Existing>, PostgresError> {
+pub(super) async fn describe(
+    transaction: &Transaction<'_>,
+    table: &str,
+) -> Result<Vec<Existing>, PostgresError> {
     let sql = "SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS data_type, a.attnotnull AS not_null,
             a.atthasdef OR a.attidentity <> '' AS filled, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
             coalesce(i.indkey @> ARRAY[a.attnum], false) AS in_key, coalesce(l.collisdeterministic, true) AS deterministic
@@ -358,13 +371,19 @@ async fn record_aggregates(
     for aggregate in &plan.aggregates {
         let source = &plan.sources[aggregate.source.0];
         let partitions = ids.partitions.get(&source.topic).copied().unwrap_or(0);
+        let gap = match aggregate.window {
+            Window::Session { gap, .. } => Some(micros(gap)),
+            Window::Tumbling { .. } | Window::Sliding { .. } => None,
+        };
         let sql = "INSERT INTO millstream.aggregates (application, aggregate, table_name, topic, partitions,
-                allowed_lateness, idle_after)
-             VALUES ($1, $2, $3, $4, $5, $6::bigint * interval '1 us', $7::bigint * interval '1 us')
+                allowed_lateness, idle_after, session_gap)
+             VALUES ($1, $2, $3, $4, $5, $6::bigint * interval '1 us', $7::bigint * interval '1 us',
+                $8::bigint * interval '1 us')
              ON CONFLICT (application, aggregate) DO UPDATE SET table_name = excluded.table_name,
                 topic = excluded.topic, partitions = excluded.partitions,
-                allowed_lateness = excluded.allowed_lateness, idle_after = excluded.idle_after";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+                allowed_lateness = excluded.allowed_lateness, idle_after = excluded.idle_after,
+                session_gap = excluded.session_gap";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
             &&*plan.application,
             &&*aggregate.name,
             &aggregate.table.name,
@@ -372,6 +391,7 @@ async fn record_aggregates(
             &partitions,
             &micros(aggregate.allowed_lateness),
             &micros(source.watermark.idle_after),
+            &gap,
         ];
         bounded(context, transaction.execute(sql, &parameters)).await?;
     }

@@ -5,8 +5,8 @@
 
 use millstream_core::codec::decode_group_key;
 use millstream_core::commit::CommitPermit;
-use millstream_core::engine::{SealedEpoch, merge_deltas};
-use millstream_core::model::{Epoch, EventTime, OwnerEpoch, Recovery, RollingHash, TopicPartition};
+use millstream_core::engine::{SealedEpoch, SessionChange, StoreError, merge_deltas, merge_sessions};
+use millstream_core::model::{Epoch, EventTime, OwnerEpoch, Recovery, RollingHash, TopicPartition, Value};
 use millstream_core::pipeline::{AggregateId, Plan};
 
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::clock::Stopwatch;
 use crate::fault::{Break, Point, Reply, broken, lost, reached};
 use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
-    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step,
-    TaskCommit,
+    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, SessionDelta,
+    SessionRow, Step, TaskCommit,
 };
 
 use super::links::Parts;
@@ -74,6 +74,7 @@ impl EpochContext<'_> {
         }
         let tasks: Vec<TaskCommit> = shares.iter().map(|s| task_commit(s, producer.is_none())).collect();
         let results = results(self.plan, shares).map_err(Trouble::of)?;
+        let sessions = sessions(self.plan, shares).map_err(Trouble::of)?;
         let dead_letters = dead_letters(shares);
         let commit = EpochCommit {
             application,
@@ -81,6 +82,7 @@ impl EpochContext<'_> {
             commit_time: self.commit_time,
             tasks: &tasks,
             results: &results,
+            sessions: &sessions,
             dead_letters: &dead_letters,
             dead_letter_table: self.plan.dead_letter_table.as_deref(),
             #[cfg(feature = "fault")]
@@ -237,11 +239,10 @@ fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'
     for (AggregateId(id), rows) in merge_deltas(shares.iter().map(|s| &s.sealed)) {
         let mut deltas = Vec::with_capacity(rows.len());
         for row in rows {
-            let corrupt = |e| millstream_core::engine::StoreError::Corrupt(format!("a group key: {e}"));
             deltas.push(ResultDelta {
                 window: row.window,
                 row_key: row_key(row.window.start, &row.key),
-                key: decode_group_key(&row.key).map_err(corrupt)?,
+                key: group_key(&row.key)?,
                 accumulators: row.accumulators,
                 sketches: row.sketches,
             });
@@ -250,6 +251,25 @@ fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'
     }
     results.sort_by(|a, b| a.aggregate.table.name.cmp(&b.aggregate.table.name));
     Ok(results)
+}
+
+/// Changed and replaced rows of sessions of all shares, sorted by key and start.
+fn sessions<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<SessionDelta<'p>>, RuntimeError> {
+    let mut sessions = Vec::new();
+    for (AggregateId(id), changes) in merge_sessions(shares.iter().map(|s| &s.sealed)) {
+        let row = |change: SessionChange| {
+            let key = group_key(&change.key)?;
+            Ok(SessionRow::new(change, key))
+        };
+        let rows = changes.into_iter().map(row).collect::<Result<_, RuntimeError>>()?;
+        sessions.push(SessionDelta { aggregate: &plan.aggregates[id], rows });
+    }
+    Ok(sessions)
+}
+
+fn group_key(bytes: &[u8]) -> Result<Vec<Value<'static>>, RuntimeError> {
+    let corrupt = |e| StoreError::Corrupt(format!("a group key: {e}"));
+    Ok(decode_group_key(bytes).map_err(corrupt)?)
 }
 
 fn row_key(start: EventTime, group_key: &[u8]) -> Vec<u8> {

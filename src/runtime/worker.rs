@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
 use millstream_core::model::{Offset, Recovery, TopicPartition};
-use millstream_core::pipeline::{Aggregate, Plan, SourceId};
+use millstream_core::pipeline::{Aggregate, Plan, SourceId, Window};
 use millstream_core::verdict::Judge;
 use millstream_core::window::Frame;
 
@@ -430,7 +430,10 @@ fn batch_records(plan: &Plan) -> usize {
 }
 
 fn rows_of_record(aggregate: &Aggregate) -> usize {
-    Frame::of(aggregate.window).most_windows()
+    match aggregate.window {
+        Window::Session { .. } => 1,
+        window @ (Window::Tumbling { .. } | Window::Sliding { .. }) => Frame::of(window).most_windows(),
+    }
 }
 
 /// Why a record was not read.

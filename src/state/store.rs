@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use millstream_core::engine::{Change, Family, StateStore, StoreError};
@@ -12,6 +13,7 @@ use super::{StateError, options};
 
 pub(super) const META: &str = "meta";
 pub(super) const WINDOWS: &str = "windows";
+pub(super) const SESSIONS: &str = "sessions";
 const DB_DIR: &str = "db";
 
 /// One task's state on disk. A batch survives the death of the process; after a loss of power the store stands at
@@ -52,6 +54,7 @@ impl TaskStore {
         let name = match family {
             Family::Meta => META,
             Family::Windows => WINDOWS,
+            Family::Sessions => SESSIONS,
         };
         let missing = || StoreError::Corrupt(format!("{}: no family '{name}'", self.path.display()));
         self.db.cf_handle(name).ok_or_else(missing)
@@ -84,12 +87,33 @@ impl StateStore for TaskStore {
         entries.status().map_err(|error| self.error(&error))
     }
 
+    fn scan_range(
+        &self,
+        family: Family,
+        (from, to): (&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut bounds = ReadOptions::default();
+        bounds.set_iterate_lower_bound(from);
+        bounds.set_iterate_upper_bound(to);
+        let mut entries = self.db.raw_iterator_cf_opt(self.family(family)?, bounds);
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
+            if visit(key, value).is_break() {
+                break;
+            }
+            entries.next();
+        }
+        entries.status().map_err(|error| self.error(&error))
+    }
+
     fn write(&mut self, mut changes: Vec<Change>) -> Result<(), StoreError> {
         sort_puts(&mut changes);
         let mut batch = WriteBatch::default();
         for change in &changes {
             match change {
                 Change::Put { family, key, value } => batch.put_cf(self.family(*family)?, key, value),
+                Change::Delete { family, key } => batch.delete_cf(self.family(*family)?, key),
                 // An empty range deletes nothing; RocksDB refuses the whole batch for a reversed one.
                 Change::DeleteRange { from, to, .. } if from >= to => {}
                 Change::DeleteRange { family, from, to } => {
@@ -120,14 +144,14 @@ fn sort_puts(changes: &mut [Change]) {
 fn put_key(change: &Change) -> Option<(Family, &[u8])> {
     match change {
         Change::Put { family, key, .. } => Some((*family, key)),
-        Change::DeleteRange { .. } => None,
+        Change::Delete { .. } | Change::DeleteRange { .. } => None,
     }
 }
 
 /// Refuses a database with families of another program or version.
 fn check_families(dir: &Path, db: &Path) -> Result<(), StateError> {
     let found = DB::list_cf(&Options::default(), db).map_err(|error| open_error(dir, &error))?;
-    match found.iter().find(|name| ![META, WINDOWS, "default"].contains(&name.as_str())) {
+    match found.iter().find(|name| ![META, WINDOWS, SESSIONS, "default"].contains(&name.as_str())) {
         Some(name) => {
             Err(StateError::Foreign { dir: dir.into(), detail: format!("it has an unknown family '{name}'") })
         }

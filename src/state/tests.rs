@@ -1,4 +1,5 @@
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,6 +24,17 @@ fn scan(store: &dyn StateStore, family: Family, prefix: &[u8]) -> Entries {
     store
         .scan(family, prefix, &mut |key, value| found.push((key.to_vec(), value.to_vec())))
         .expect("the store can be read");
+    found
+}
+
+/// The first so many entries of a range.
+fn first(store: &dyn StateStore, family: Family, range: (&[u8], &[u8]), most: usize) -> Entries {
+    let mut found = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        found.push((key.to_vec(), value.to_vec()));
+        if found.len() > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    store.scan_range(family, range, &mut visit).expect("the store can be read");
     found
 }
 
@@ -131,7 +143,7 @@ fn store_of_another_format_or_with_unknown_families_is_refused() {
     check("it has db but no FORMAT");
     let (_parent, other) = fresh();
     drop(open(&other));
-    let families = ["default", "meta", "windows", "sessions_v7"];
+    let families = ["default", "meta", "windows", "sessions", "sessions_v7"];
     let mut options = rocksdb::Options::default();
     options.create_missing_column_families(true);
     drop(
@@ -274,7 +286,7 @@ enum Step {
 }
 
 fn any_family() -> impl Strategy<Value = Family> {
-    prop_oneof![Just(Family::Meta), Just(Family::Windows)]
+    prop_oneof![Just(Family::Meta), Just(Family::Windows), Just(Family::Sessions)]
 }
 
 /// Short keys over few bytes, so that prefixes, ranges and overwrites meet.
@@ -286,6 +298,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     let value = prop::collection::vec(any::<u8>(), 0..6);
     prop_oneof![
         4 => (any_family(), any_key(), value).prop_map(|(family, key, value)| Change::Put { family, key, value }),
+        1 => (any_family(), any_key()).prop_map(|(family, key)| Change::Delete { family, key }),
         1 => (any_family(), any_key(), any_key()).prop_map(|(family, a, b)| {
             let (from, to) = if a <= b { (a, b) } else { (b, a) };
             Change::DeleteRange { family, from, to }
@@ -323,13 +336,17 @@ proptest! {
                 }
             }
             let store = store.as_ref().expect("an open store");
-            for family in [Family::Meta, Family::Windows] {
+            for family in [Family::Meta, Family::Windows, Family::Sessions] {
                 for probe in &probes {
                     prop_assert_eq!(
                         store.get(family, probe).expect("readable"),
                         twin.get(family, probe).expect("memory")
                     );
                     prop_assert_eq!(scan(store, family, probe), scan(&twin, family, probe));
+                    for most in [0, 2, 100] {
+                        let range = (&probe[..], &[0xff, 0xff, 0xff, 0xff][..]);
+                        prop_assert_eq!(first(store, family, range, most), first(&twin, family, range, most));
+                    }
                 }
                 prop_assert_eq!(scan(store, family, b""), scan(&twin, family, b""));
             }

@@ -14,14 +14,14 @@ const BAD_RECORDS: &str = "tests/golden/bad-records/pipeline.yaml";
 const FIVE_MISTAKES: &str = "core/src/pipeline/fixtures/five-mistakes.yaml";
 
 /// What a command said.
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error} in {}\n{}", self.stdout, self.stderr))
     }
@@ -31,12 +31,12 @@ pub fn binary() -> PathBuf {
     std::env::var_os("MILLSTREAM_BIN").map_or_else(|| env!("CARGO_BIN_EXE_millstream").into(), PathBuf::from)
 }
 
-fn path(below_root: &str) -> String {
+pub fn path(below_root: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(below_root).display().to_string()
 }
 
 /// Runs a command with `input` on its stdin.
-fn run(arguments: &[&str], input: &[u8]) -> Said {
+pub fn run(arguments: &[&str], input: &[u8]) -> Said {
     let mut child = Command::new(binary())
         .args(arguments)
         .env_remove("MILLSTREAM_HTTP")
@@ -58,7 +58,7 @@ fn run(arguments: &[&str], input: &[u8]) -> Said {
     }
 }
 
-fn try_lines(pipeline: &str, lines: &[u8], more: &[&str]) -> Said {
+pub fn try_lines(pipeline: &str, lines: &[u8], more: &[&str]) -> Said {
     let pipeline = path(pipeline);
     run(&[&["try", &pipeline, "--input", "-"], more].concat(), lines)
 }

@@ -13,4 +13,5 @@ mod kafka;
 mod postgres;
 mod refusals;
 mod release;
+mod sessions;
 mod tidy;

@@ -8,6 +8,7 @@ mod epochs;
 mod fencing;
 pub mod fixture;
 mod schema;
+mod sessions;
 mod sketches;
 mod sweep;
 mod views;

@@ -29,6 +29,6 @@ pub use partitioner::partition_for;
 pub use splice::{SpliceNames, splice};
 pub use state::{
     META_KEY, StateCodecError, TaskMeta, decode_group_key, decode_meta, encode_group_key, encode_meta,
-    window_key, window_prefix,
+    session_prefix, session_slot_prefix, window_key, window_prefix,
 };
 pub use timestamp::{TimestampError, parse_timestamp};

@@ -3,6 +3,8 @@
 //! | family | key | value |
 //! |---|---|---|
 //! | meta | `task` | kind 1, version 1, `TaskMeta` by bincode 2 (standard configuration) |
+//! | sessions | kind 2, version 1, xxh3-64 of the aggregate's name, group key | the key's sessions by their start: each its first and last event time (i64 little endian, microseconds) and the accumulators of the selected columns |
+//! | sessions | kind 3, version 1, xxh3-64 of the aggregate's name, slot (as a window start), group key | nothing; one entry for each of kind 2: its last session is over in this slot, which is as long as the gap |
 //! | windows | kind 1, version 1, xxh3-64 of the aggregate's name (big endian), window start in microseconds (big endian, sign flipped), group key | the accumulators of the selected columns, one after the other (`aggregate`) |
 //!
 //! A group key is the `by` values one after the other, each a tag and an order-preserving, self-delimiting encoding:
@@ -30,6 +32,10 @@ const META_KIND: u8 = 1;
 const META_VERSION: u8 = 1;
 const WINDOW_KIND: u8 = 1;
 const WINDOW_VERSION: u8 = 1;
+const SESSION_KIND: u8 = 2;
+const SESSION_VERSION: u8 = 1;
+const SESSION_SLOT_KIND: u8 = 3;
+const SESSION_SLOT_VERSION: u8 = 1;
 
 /// What local state knows of its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +141,24 @@ pub fn window_prefix(aggregate: &str, start: EventTime) -> Vec<u8> {
     key
 }
 
-/// A window's head with a group key behind it.
+/// The common head of all keys with sessions of one aggregate.
+pub fn session_prefix(aggregate: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(40);
+    key.extend_from_slice(&[SESSION_KIND, SESSION_VERSION]);
+    key.extend_from_slice(&xxh3_64(aggregate.as_bytes()).to_be_bytes());
+    key
+}
+
+/// The common head of all keys whose last session is over in a slot; heads of one aggregate sort by slot.
+pub fn session_slot_prefix(aggregate: &str, slot: i64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(48);
+    key.extend_from_slice(&[SESSION_SLOT_KIND, SESSION_SLOT_VERSION]);
+    key.extend_from_slice(&xxh3_64(aggregate.as_bytes()).to_be_bytes());
+    key.extend_from_slice(&ordered(slot).to_be_bytes());
+    key
+}
+
+/// A head with a group key behind it.
 pub fn window_key(prefix: &[u8], group_key: &[u8]) -> Vec<u8> {
     [prefix, group_key].concat()
 }
@@ -276,6 +299,13 @@ mod tests {
         let mut key = Vec::new();
         encode_group_key(&[Value::Text("/a\0".into()), Value::Bigint(-1), Value::Boolean(true)], &mut key);
         assert_eq!(hex(&key), "062f6100ff0001027fffffffffffffff0101");
+    }
+
+    #[test]
+    fn the_session_key_formats_are_kept() {
+        let name = xxh3_64(b"visits");
+        assert_eq!(hex(&session_prefix("visits")), format!("0201{name:016x}"));
+        assert_eq!(hex(&session_slot_prefix("visits", 7)), format!("0301{name:016x}8000000000000007"));
     }
 
     fn value() -> impl Strategy<Value = Value<'static>> {

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{AggregateId, Plan};
 use crate::verdict::Judge;
-use crate::window::Arrival;
 
 /// Totals over all records of a partition that PostgreSQL holds.
 ///
@@ -87,13 +86,12 @@ impl Tally {
         }
     }
 
-    pub fn matched(&mut self, aggregate: AggregateId, arrival: &Arrival) {
+    pub fn matched(&mut self, aggregate: AggregateId, (too_late, partly_late): (bool, bool)) {
         let counts = &mut self.aggregates[aggregate.0];
-        let too_late = arrival.is_too_late();
         counts.matched += 1;
         counts.too_late += i64::from(too_late);
         counts.counted += i64::from(!too_late);
-        counts.partly_late += i64::from(arrival.is_partly_late());
+        counts.partly_late += i64::from(partly_late);
     }
 
     /// Adds what was counted to the totals and answers them.

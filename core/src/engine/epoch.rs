@@ -7,7 +7,7 @@ use crate::aggregate::{Accumulator, Sketch};
 use crate::model::{EventTime, Fingerprint, Offset, Partition, RollingHash, WindowSpan};
 use crate::pipeline::AggregateId;
 
-use super::{Change, Outputs, TaskCounts};
+use super::{Change, Outputs, SessionChange, TaskCounts};
 
 /// What one epoch adds to one result row.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,8 @@ pub struct SealedEpoch {
     pub outputs: Outputs,
     /// Sorted by aggregate, window and key.
     pub deltas: BTreeMap<AggregateId, Vec<DeltaRow>>,
+    /// Sorted by aggregate, key and start.
+    pub sessions: BTreeMap<AggregateId, Vec<SessionChange>>,
     /// Totals after this epoch.
     pub counts: TaskCounts,
     /// What local state must become; written last.
@@ -86,4 +88,22 @@ pub fn merge_deltas<'a>(
         }
     }
     merged.into_iter().map(|(id, rows)| (id, rows.into_values().collect())).collect()
+}
+
+/// The changes of several tasks to tables of sessions, sorted by key and start. A row has one owner, unless the promise of
+/// `keyed_by` is broken; then the last task that has it wins, and a row goes only if no task has it.
+pub fn merge_sessions<'a>(
+    tasks: impl IntoIterator<Item = &'a SealedEpoch>,
+) -> BTreeMap<AggregateId, Vec<SessionChange>> {
+    let mut merged: BTreeMap<AggregateId, BTreeMap<(&[u8], EventTime), &SessionChange>> = BTreeMap::new();
+    for (aggregate, changes) in tasks.into_iter().flat_map(|t| &t.sessions) {
+        let kept = merged.entry(*aggregate).or_default();
+        for change in changes {
+            let place = kept.entry((&change.key, change.start)).or_insert(change);
+            if change.row.is_some() {
+                *place = change;
+            }
+        }
+    }
+    merged.into_iter().map(|(id, changes)| (id, changes.into_values().cloned().collect())).collect()
 }

@@ -7,12 +7,14 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::aggregate::encode_value;
 use crate::codec::{SpliceNames, splice};
 use crate::model::{Dead, DeadReason, EventTime, Partition, RollingHash, TopicPartition, Value};
-use crate::pipeline::{Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, SetValue};
+use crate::pipeline::{Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, SetValue, Window};
 use crate::verdict::{Evaluated, Judge, Judged, Match};
-use crate::window::{Arrival, Frame, watermark};
+use crate::window::{Arrival, Frame, Lateness, SessionRules, watermark};
 
 use super::bucket::Addition;
 use super::counts::Tally;
+use super::session::SessionRecord;
+use super::sessions::Sessions;
 use super::windows::Windows;
 use super::{
     DeadLetter, Effects, Header, Outputs, Record, RecordMessage, SideMessage, StateStore, StoreError,
@@ -26,6 +28,7 @@ pub struct Gather {
     pub hash: RollingHash,
     pub max_event_time: Option<EventTime>,
     pub windows: Windows,
+    pub sessions: Sessions,
     pub counts: Tally,
     pub outputs: Outputs,
     record_outputs: Vec<(usize, SpliceNames)>,
@@ -45,10 +48,12 @@ pub struct Incoming<'r> {
 impl Gather {
     pub fn new(judge: &Judge, partition: Partition, window_bytes: usize) -> Gather {
         let plan = judge.plan();
-        let aggregates: Vec<AggregateId> = (0..plan.aggregates.len())
+        let (sessions, windows): (Vec<AggregateId>, Vec<AggregateId>) = (0..plan.aggregates.len())
             .filter(|i| plan.aggregates[*i].source == judge.source_id())
             .map(AggregateId)
-            .collect();
+            .partition(|id| matches!(plan.aggregates[id.0].window, Window::Session { .. }));
+        let kinds = usize::from(!sessions.is_empty()) + usize::from(!windows.is_empty());
+        let bytes = window_bytes / kinds.max(1);
         let record_outputs = plan
             .records
             .iter()
@@ -62,7 +67,8 @@ impl Gather {
         Gather {
             hash: RollingHash::default(),
             max_event_time: None,
-            windows: Windows::new(plan, &aggregates, partition, window_bytes),
+            windows: Windows::new(plan, &windows, partition, bytes),
+            sessions: Sessions::new(plan, &sessions, bytes),
             counts: Tally::new(plan),
             outputs: Outputs::default(),
             record_outputs,
@@ -173,6 +179,9 @@ impl Gather {
         effects: Effects,
     ) -> Result<(), StoreError> {
         let aggregate = &judge.plan().aggregates[matched.aggregate.0];
+        if let Some(rules) = SessionRules::of(aggregate) {
+            return self.session((judge, rules), store, (incoming, matched, watermark), effects);
+        }
         let arrival = self.windows.judge(matched.aggregate, incoming.judged.event_time, watermark);
         let key = &incoming.evaluated.keys[matched.key.clone()];
         let arguments = &incoming.arguments[matched.arguments.clone()];
@@ -184,7 +193,7 @@ impl Gather {
             encode_value(argument, &mut self.fold);
         }
         if effects.rows {
-            self.counts.matched(matched.aggregate, &arrival);
+            self.counts.matched(matched.aggregate, (arrival.is_too_late(), arrival.is_partly_late()));
         }
         if !arrival.is_too_late() {
             let Arrival { late_before, .. } = arrival;
@@ -195,12 +204,43 @@ impl Gather {
         {
             let end = Frame::of(aggregate.window).window(arrival.last).end;
             let headers = late_headers(incoming, (&aggregate.name, watermark, end));
-            self.outputs.side.push(SideMessage {
-                topic: topic.clone(),
-                key: incoming.record.key.map(<[u8]>::to_vec),
-                value: incoming.record.value.map(<[u8]>::to_vec),
-                headers,
-            });
+            self.outputs.side.push(late_message(topic, incoming, headers));
+        }
+        Ok(())
+    }
+
+    fn session(
+        &mut self,
+        (judge, rules): (&Judge, SessionRules),
+        store: &dyn StateStore,
+        (incoming, matched, watermark): (&Incoming<'_>, &Match, Option<EventTime>),
+        effects: Effects,
+    ) -> Result<(), StoreError> {
+        let aggregate = &judge.plan().aggregates[matched.aggregate.0];
+        let at = incoming.judged.event_time;
+        let lateness = rules.lateness(at, watermark);
+        let key = &incoming.evaluated.keys[matched.key.clone()];
+        let arguments = &incoming.arguments[matched.arguments.clone()];
+        let (late, too_late) = (lateness == Lateness::Late, lateness == Lateness::TooLate);
+
+        self.fold.extend_from_slice(aggregate.name.as_bytes());
+        self.fold.push(u8::from(too_late) + 4 * u8::from(late && counts_late(aggregate)));
+        self.fold.extend_from_slice(&at.0.to_le_bytes());
+        self.fold.extend_from_slice(key);
+        for argument in arguments {
+            encode_value(argument, &mut self.fold);
+        }
+        if effects.rows {
+            self.counts.matched(matched.aggregate, (too_late, false));
+        }
+        if !too_late {
+            let record = SessionRecord { key, at, arguments, late, watermark, rows: effects.rows };
+            return self.sessions.add(store, matched.aggregate, &record);
+        }
+        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark)
+        {
+            let headers = late_headers(incoming, (&aggregate.name, watermark, rules.end(at)));
+            self.outputs.side.push(late_message(topic, incoming, headers));
         }
         Ok(())
     }
@@ -218,8 +258,7 @@ impl Gather {
     fn fold_arrival(&mut self, arrival: &Arrival, aggregate: &Aggregate) {
         let Arrival { live_from, late_before, .. } = arrival;
         let partly = arrival.is_partly_late();
-        let counted = || aggregate.select.iter().any(|s| s.function == Function::LateRows);
-        let late = late_before.filter(|before| live_from < before && counted());
+        let late = late_before.filter(|before| live_from < before && counts_late(aggregate));
         self.fold.push(u8::from(arrival.is_too_late()) + 2 * u8::from(partly) + 4 * u8::from(late.is_some()));
         if partly {
             self.fold.extend_from_slice(&live_from.0.to_le_bytes());
@@ -232,6 +271,10 @@ impl Gather {
     fn end_fold(&mut self) {
         self.hash.0 = xxh3_64_with_seed(&self.fold, self.hash.0);
     }
+}
+
+fn counts_late(aggregate: &Aggregate) -> bool {
+    aggregate.select.iter().any(|s| s.function == Function::LateRows)
 }
 
 /// The declared key field's text, or the input's key.
@@ -256,6 +299,15 @@ fn late_headers(
     headers.push(text_header("late_by_ms", late_by_ms.to_string()));
     push_origin(&mut headers, incoming.partition, incoming.record);
     headers
+}
+
+fn late_message(topic: &Arc<str>, incoming: &Incoming<'_>, headers: Vec<Header>) -> SideMessage {
+    SideMessage {
+        topic: topic.clone(),
+        key: incoming.record.key.map(<[u8]>::to_vec),
+        value: incoming.record.value.map(<[u8]>::to_vec),
+        headers,
+    }
 }
 
 fn push_origin(headers: &mut Vec<Header>, partition: &TopicPartition, record: &Record<'_>) {

@@ -13,6 +13,10 @@ mod expectation;
 mod gather;
 mod outputs;
 mod report;
+mod session;
+#[cfg(test)]
+mod session_tests;
+mod sessions;
 #[cfg(test)]
 mod sliding_tests;
 mod store;
@@ -23,13 +27,14 @@ mod trial;
 mod windows;
 
 pub use counts::{AggregateCounts, TaskCounts};
-pub use epoch::{DeltaRow, PartitionSketch, SealedEpoch, merge_deltas};
+pub use epoch::{DeltaRow, PartitionSketch, SealedEpoch, merge_deltas, merge_sessions};
 pub use expectation::{Difference, difference};
 pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage};
 pub use report::{
     PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
     TrialValue,
 };
+pub use session::SessionChange;
 pub use store::{Change, Family, MemoryStore, StateStore, StoreError};
 pub use task::{Effects, Record, Task, TaskIdentity};
 pub use trial::{TrialInput, TrialOptions, run_trial};

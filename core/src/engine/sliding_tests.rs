@@ -1,6 +1,7 @@
 //! Windows of any size and slide, with lateness and distinct counts, against one naive pass over the records.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
@@ -48,7 +49,7 @@ aggregates:
 
 /// A store that outlives its task, as a disk does.
 #[derive(Clone, Default)]
-struct Disk(Arc<Mutex<MemoryStore>>);
+pub(super) struct Disk(Arc<Mutex<MemoryStore>>);
 
 impl StateStore for Disk {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -62,6 +63,15 @@ impl StateStore for Disk {
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), StoreError> {
         self.0.lock().expect("one thread").scan(family, prefix, visit)
+    }
+
+    fn scan_range(
+        &self,
+        family: Family,
+        range: (&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.0.lock().expect("one thread").scan_range(family, range, visit)
     }
 
     fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -88,13 +98,13 @@ impl Click {
 
 /// How a task is run: epochs of these sizes in turn, memory for windows, and whether it starts anew after each epoch.
 #[derive(Clone, Debug)]
-struct Manner {
-    epochs: Vec<usize>,
-    window_bytes: usize,
-    restart: bool,
+pub(super) struct Manner {
+    pub epochs: Vec<usize>,
+    pub window_bytes: usize,
+    pub restart: bool,
 }
 
-fn open(plan: &Arc<Plan>, disk: &Disk, partition: i32, window_bytes: usize) -> Task {
+pub(super) fn open(plan: &Arc<Plan>, disk: &Disk, partition: i32, window_bytes: usize) -> Task {
     let identity = TaskIdentity {
         application: plan.application.clone(),
         cluster_id: "cluster".into(),
@@ -255,7 +265,7 @@ fn clicks(most: usize) -> impl Strategy<Value = Vec<Click>> {
     })
 }
 
-fn manner() -> impl Strategy<Value = Manner> {
+pub(super) fn manner() -> impl Strategy<Value = Manner> {
     let bytes = prop_oneof![Just(0usize), Just(3_000), Just(usize::MAX)];
     (prop::collection::vec(1usize..20, 1..6), bytes, any::<bool>())
         .prop_map(|(epochs, window_bytes, restart)| Manner { epochs, window_bytes, restart })

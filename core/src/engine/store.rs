@@ -1,6 +1,7 @@
 //! What a task asks of its local state, and the in-memory twin of it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,6 +10,8 @@ pub enum Family {
     Meta,
     /// Accumulators by aggregate, window start and key.
     Windows,
+    /// Sessions by aggregate and key, and when they are over.
+    Sessions,
 }
 
 /// One change of a `ChangeSet`.
@@ -18,6 +21,10 @@ pub enum Change {
         family: Family,
         key: Vec<u8>,
         value: Vec<u8>,
+    },
+    Delete {
+        family: Family,
+        key: Vec<u8>,
     },
     /// Deletes every key in `[from, to)`.
     DeleteRange {
@@ -47,6 +54,14 @@ pub trait StateStore {
         family: Family,
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreError>;
+
+    /// Visits the entries whose keys lie in `[from, to)`, in key order, until the visitor breaks off.
+    fn scan_range(
+        &self,
+        family: Family,
+        range: (&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 
     /// Applies all changes in order as one atomic unit that survives the death of the process.
@@ -80,11 +95,28 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
+    fn scan_range(
+        &self,
+        family: Family,
+        (from, to): (&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        for ((_, key), value) in self.entries.range((family, from.to_vec())..(family, to.to_vec())) {
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         for change in changes {
             match change {
                 Change::Put { family, key, value } => {
                     self.entries.insert((family, key), value);
+                }
+                Change::Delete { family, key } => {
+                    self.entries.remove(&(family, key));
                 }
                 Change::DeleteRange { family, from, to } => {
                     let doomed: Vec<_> = self

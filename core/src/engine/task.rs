@@ -71,7 +71,7 @@ impl TaskIdentity {
 
 impl Task {
     /// A task that stands where `meta`, read from `store`, says; or at `start` with nothing if there is none.
-    /// `window_bytes` bounds the clean windows kept in memory.
+    /// `window_bytes` bounds the clean windows and sessions kept in memory.
     pub fn open(
         identity: TaskIdentity,
         judge: Arc<Judge>,
@@ -184,6 +184,7 @@ impl Task {
         let deltas = self.gather.windows.seal(&mut changes);
         let watermark = self.watermark();
         self.gather.windows.expire(watermark, &mut changes);
+        let sessions = self.gather.sessions.seal(watermark, &mut changes);
         changes.push(Change::Put {
             family: Family::Meta,
             key: META_KEY.to_vec(),
@@ -200,6 +201,7 @@ impl Task {
             fingerprint: self.fingerprint,
             outputs: std::mem::take(&mut self.gather.outputs),
             deltas,
+            sessions,
             counts,
             changes,
         }
@@ -211,6 +213,8 @@ impl Task {
     pub fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.store.write(changes)?;
         self.gather.windows.evict();
+        self.gather.sessions.expire(&mut *self.store)?;
+        self.gather.sessions.evict();
         Ok(())
     }
 

@@ -15,15 +15,15 @@ use crate::codec::{decode_group_key, partition_for};
 use crate::model::{EventTime, Offset, Partition, TopicPartition, Value};
 use crate::pipeline::{Aggregate, AggregateId, Connections, Function, OnFail, Plan, Source, SourceId};
 use crate::verdict::Judge;
-use crate::window::{Lateness, lateness};
+use crate::window::{Lateness, SessionRules, lateness};
 
 use super::report::{
     PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
     TrialValue,
 };
 use super::{
-    AggregateCounts, DeltaRow, Effects, MemoryStore, Record, SealedEpoch, SideMessage, StoreError, Task,
-    TaskCounts, TaskIdentity, merge_deltas,
+    AggregateCounts, DeltaRow, Effects, MemoryStore, Record, SealedEpoch, SessionChange, SideMessage,
+    StoreError, Task, TaskCounts, TaskIdentity, merge_deltas,
 };
 
 /// Records of one task per epoch.
@@ -192,7 +192,12 @@ fn report(plan: &Plan, tasks: &[TrialTask]) -> Result<TrialReport, StoreError> {
         .map(|(index, aggregate)| {
             let deltas = merged.get(&AggregateId(index)).map_or(&[][..], Vec::as_slice);
             let of_source: Vec<&TrialTask> = tasks.iter().filter(|t| t.source == aggregate.source).collect();
-            table(aggregate, deltas, &of_source)
+            let finality = finality(&of_source);
+            let rows = match SessionRules::of(aggregate) {
+                Some(rules) => session_rows(AggregateId(index), rules, &of_source, finality),
+                None => window_rows(aggregate, deltas, finality),
+            };
+            Ok(table(aggregate, rows?, &of_source))
         })
         .collect::<Result<_, _>>()?;
     Ok(TrialReport {
@@ -232,11 +237,7 @@ fn checks(plan: &Plan, tasks: &[TrialTask]) -> BTreeMap<String, BTreeMap<String,
     all
 }
 
-fn table(
-    aggregate: &Aggregate,
-    deltas: &[DeltaRow],
-    tasks: &[&TrialTask],
-) -> Result<TrialAggregate, StoreError> {
+fn table(aggregate: &Aggregate, mut rows: Vec<TrialRow>, tasks: &[&TrialTask]) -> TrialAggregate {
     let mut counts = AggregateCounts::default();
     for task in tasks {
         if let Some(part) = task.counts().aggregates.get(&*aggregate.name) {
@@ -246,16 +247,7 @@ fn table(
             counts.partly_late += part.partly_late;
         }
     }
-    let finality = finality(tasks);
     let columns = aggregate.table.columns.clone();
-    let mut rows = deltas
-        .iter()
-        .map(|delta| {
-            let is_final =
-                lateness(delta.window.end, aggregate.allowed_lateness, finality) == Lateness::TooLate;
-            Ok(TrialRow { values: row_values(aggregate, delta)?, is_final })
-        })
-        .collect::<Result<Vec<_>, StoreError>>()?;
     let key: Vec<usize> = aggregate
         .table
         .key
@@ -266,7 +258,43 @@ fn table(
         let by_column = key.iter().map(|i| compare(&a.values[*i], &b.values[*i]));
         by_column.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
     });
-    Ok(TrialAggregate { name: aggregate.name.to_string(), counts, columns, rows })
+    TrialAggregate { name: aggregate.name.to_string(), counts, columns, rows }
+}
+
+fn window_rows(
+    aggregate: &Aggregate,
+    deltas: &[DeltaRow],
+    finality: Option<EventTime>,
+) -> Result<Vec<TrialRow>, StoreError> {
+    let row = |delta: &DeltaRow| {
+        let is_final = lateness(delta.window.end, aggregate.allowed_lateness, finality) == Lateness::TooLate;
+        Ok(TrialRow { values: row_values(aggregate, delta)?, is_final })
+    };
+    deltas.iter().map(row).collect()
+}
+
+/// What all epochs of all tasks leave in a table of sessions.
+fn session_rows(
+    id: AggregateId,
+    rules: SessionRules,
+    tasks: &[&TrialTask],
+    finality: Option<EventTime>,
+) -> Result<Vec<TrialRow>, StoreError> {
+    let mut rows = BTreeMap::new();
+    let epochs = tasks.iter().flat_map(|task| &task.sealed);
+    for SessionChange { key, start, row } in epochs.filter_map(|sealed| sealed.sessions.get(&id)).flatten() {
+        match row {
+            Some(row) => rows.insert((key, start), row),
+            None => rows.remove(&(key, start)),
+        };
+    }
+    let row = |((key, _), row): ((&Arc<[u8]>, &EventTime), &Vec<Value<'static>>)| {
+        let mut values = decode_group_key(key).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let Value::Timestamp(end) = row[1] else { unreachable!("a row has its end: {row:?}") };
+        values.extend_from_slice(row);
+        Ok(TrialRow { values, is_final: finality.is_some_and(|through| rules.over_at(end) <= through) })
+    };
+    rows.into_iter().map(row).collect()
 }
 
 /// The least watermark over the partitions of a source; none while one of them, be it an empty one, has none.

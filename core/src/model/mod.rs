@@ -14,5 +14,5 @@ pub use dead::{Dead, DeadReason};
 pub use inet::canonical_inet;
 pub use position::{Epoch, Fingerprint, Offset, OwnerEpoch, Partition, RollingHash, TopicPartition};
 pub use recovery::Recovery;
-pub use time::{EventTime, Span, WindowSpan};
+pub use time::{EventTime, SessionSpan, Span, WindowSpan};
 pub use value::{DataType, Date, Row, Value};

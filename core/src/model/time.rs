@@ -21,6 +21,13 @@ pub struct WindowSpan {
     pub end: EventTime,
 }
 
+/// A session from its first to its last event time, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionSpan {
+    pub start: EventTime,
+    pub end: EventTime,
+}
+
 impl EventTime {
     /// 1970-01-01T00:00Z, the first instant a record may carry.
     pub const MIN: EventTime = EventTime(0);
@@ -59,6 +66,13 @@ impl Span {
     /// Whole milliseconds, cut.
     pub fn millis(self) -> i64 {
         self.0 / 1_000
+    }
+}
+
+impl SessionSpan {
+    /// From the first to the last event, in whole seconds, cut.
+    pub fn seconds(self) -> i64 {
+        (self.end.0 - self.start.0) / 1_000_000
     }
 }
 

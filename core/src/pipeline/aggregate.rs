@@ -5,13 +5,15 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::expression::{Scope, source_text};
-use super::keys::{AGGREGATE, KINDS_OF_WINDOW, RESULT, TUMBLING, WINDOWS};
+use super::keys::{AGGREGATE, KINDS_OF_WINDOW, RESULT, SESSION, TUMBLING, WINDOWS};
+use super::latest::latest;
 use super::names::Name;
 use super::open::{Fields, fitting, list, named, unique};
-use super::plan::{Aggregate, Column, Function, GroupBy, ResultTable, Selected, Window};
+use super::plan::{Aggregate, Column, Function, GroupBy, LatestView, ResultTable, Selected, Window};
 use super::problem::Problems;
 use super::raw::{Item, Kind};
 use super::scalar::{self, cut, duration};
+use super::session::{self, SESSION_COLUMNS};
 use super::source::{self, MAX_SPAN, optional, source_named};
 use crate::expr::{AggregateCall, Expr};
 use crate::model::{DataType, Span};
@@ -22,8 +24,9 @@ const MAX_SELECT: usize = 64;
 /// Windows that one record may fall into: each is a row to change. A day by a minute.
 const MAX_OVERLAP: i64 = 1_440;
 
-/// Columns that every result table has.
-const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
+/// The columns of a table of windows beside the key's and the selected ones.
+const WINDOW_COLUMNS: [(&str, DataType); 2] =
+    [("window_start", DataType::Timestamp), ("window_end", DataType::Timestamp)];
 /// Columns that PostgreSQL keeps for itself.
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 const FUNCTIONS: [Function; 7] = [
@@ -60,17 +63,34 @@ pub(super) fn aggregate(
     let scope = source.map(|(_, s)| &s.scope).filter(|scope| !scope.fields.is_empty());
     let condition = optional(keys.get("where"), |item| scope?.condition(item, problems));
     let window = keys.get("window").and_then(|item| window(&item, problems));
-    let mut columns = Columns::default();
-    let by = by(keys.get("by"), scope, &mut columns, problems);
-    let select = keys.get("select").and_then(|item| select(&item, scope, &mut columns, problems));
+    let mut columns = Columns::of(window);
+    let mut by = by(keys.get("by"), scope, &mut columns, problems);
+    if let (Some(Window::Session { .. }), Some(columns)) = (window, &by)
+        && let Some(source) = source.and_then(|(_, checked)| checked.source.as_ref())
+        && let Some(place) = keys.get("by").or_else(|| keys.get("window"))
+        && !session::one_partition(&place, source, columns, problems)
+    {
+        by = None;
+    }
+    let select = match keys.get("select") {
+        Some(item) => select(&item, scope, &mut columns, problems),
+        None if matches!(window, Some(Window::Session { .. })) => Some(Vec::new()),
+        None => {
+            let problem = window.map(|_| problems.add(item.named, &item.path, "`select` is missing"));
+            problem
+                .into_iter()
+                .for_each(|problem| problem.hint("only sessions can do without result columns"));
+            None
+        }
+    };
     let allowed_lateness =
         optional(keys.get("allowed_lateness"), |item| duration(item, (Span::ZERO, MAX_SPAN), problems));
     let to = keys.get("to").and_then(|item| {
         let known = window.is_some().then_some(&columns);
         result(&item, known, &mut context.tables, problems)
     });
-    let (by, select, (table, key)) = (by?, select?, to?);
-    let columns = table_columns(&by, &select);
+    let (by, select, to) = (by?, select?, to?);
+    let columns = table_columns(window?, &by, &select);
     Some(Aggregate {
         name: name.into(),
         source: source?.0,
@@ -79,13 +99,16 @@ pub(super) fn aggregate(
         allowed_lateness: allowed_lateness?.or(context.allowed_lateness)?,
         by,
         select,
-        table: ResultTable { name: table, key, columns },
+        table: ResultTable { name: to.table, key: to.key, columns, latest: to.latest },
     })
 }
 
 /// The columns named so far, be their expressions valid or not.
 #[derive(Debug, Default)]
 struct Columns {
+    /// Those that come with the kind of window, first the one that is part of every key.
+    own: &'static [(&'static str, DataType)],
+    sessions: bool,
     by: Vec<String>,
     select: Vec<String>,
     seen: HashSet<String>,
@@ -94,10 +117,41 @@ struct Columns {
 }
 
 impl Columns {
+    fn of(window: Option<Window>) -> Columns {
+        let sessions = matches!(window, Some(Window::Session { .. }));
+        Columns {
+            own: if sessions { &SESSION_COLUMNS } else { &WINDOW_COLUMNS },
+            sessions,
+            ..Columns::default()
+        }
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|(own, _)| *own == name)
+    }
+
+    /// Of its own columns those that may be part of the key.
+    fn in_key(&self) -> impl Iterator<Item = &str> {
+        let most = if self.sessions { 1 } else { self.own.len() };
+        self.own[..most].iter().map(|(own, _)| *own)
+    }
+
+    /// The columns that the key must have, in the order in which one would write them.
+    fn needed(&self) -> Vec<&str> {
+        let mut needed: Vec<&str> = self.by.iter().map(String::as_str).collect();
+        let (start, _) = self.own[0];
+        if self.sessions {
+            needed.push(start);
+        } else {
+            needed.insert(0, start);
+        }
+        needed
+    }
+
     /// Whether a column may have this name, its first use.
     fn claim(&mut self, name: &str, item: &Item<'_>, problems: &mut Problems<'_>) -> bool {
-        let owner = if WINDOW_COLUMNS.contains(&name) {
-            "the window's"
+        let owner = if self.is_own(name) {
+            if self.sessions { "the session's" } else { "the window's" }
         } else if SYSTEM_COLUMNS.contains(&name) {
             "PostgreSQL's own"
         } else {
@@ -113,10 +167,13 @@ impl Columns {
 fn window(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Window> {
     let bounds = (Span::from_millis(1), MAX_SPAN);
     let block = fitting(item, &WINDOWS);
+    if block.name == SESSION.name {
+        return session::window(item, problems);
+    }
     let keys = Fields::open(item, block, problems)?;
     if block.name == TUMBLING.name {
         let size = keys.get("tumble").and_then(|item| duration(&item, bounds, problems));
-        return if keys.unsupported { None } else { Some(Window::Tumbling { size: size? }) };
+        return Some(Window::Tumbling { size: size? });
     }
     let item = keys.get("slide")?;
     let slide = duration(&item, bounds, problems);
@@ -312,13 +369,20 @@ fn result_type(
     Some(result)
 }
 
+/// Where the rows go.
+struct Destination {
+    table: String,
+    key: Vec<Arc<str>>,
+    latest: Option<LatestView>,
+}
+
 /// The table's name and key. `columns` is absent where the window's own columns are not known.
 fn result(
     item: &Item<'_>,
     columns: Option<&Columns>,
     tables: &mut HashSet<String>,
     problems: &mut Problems<'_>,
-) -> Option<(String, Vec<Arc<str>>)> {
+) -> Option<Destination> {
     let keys = Fields::open(item, &RESULT, problems)?;
     let table = keys.get("table").and_then(|item| {
         let name = scalar::name(&item, Name::Identifier, problems)?;
@@ -328,7 +392,11 @@ fn result(
         let items = list(&item, (1, MAX_BY + WINDOW_COLUMNS.len()), problems)?;
         key(&item, &items, columns?, problems)
     });
-    if keys.unsupported { None } else { Some((table?, key?)) }
+    let latest = optional(keys.get("latest"), |item| {
+        let columns = columns.filter(|columns| !columns.incomplete)?;
+        latest(item, (table.as_deref()?, &columns.by), tables, problems)
+    });
+    if keys.unsupported { None } else { Some(Destination { table: table?, key: key?, latest: latest? }) }
 }
 
 fn key(
@@ -341,7 +409,10 @@ fn key(
     let mut key: Vec<Arc<str>> = Vec::new();
     for item in items {
         let Some(name) = scalar::text(item, problems) else { continue };
-        if WINDOW_COLUMNS.contains(&name) || columns.by.iter().any(|c| c == name) {
+        if columns.is_own(name) && columns.in_key().all(|own| own != name) {
+            let message = format!("`{name}` changes as a session grows, so it cannot be part of the key");
+            problems.add(item.node.at, &item.path, message).hint(whole_key(columns));
+        } else if columns.in_key().any(|own| own == name) || columns.by.iter().any(|c| c == name) {
             if key.iter().any(|k| &**k == name) {
                 problems.add(item.node.at, &item.path, format!("`{name}` occurs twice"));
             } else {
@@ -351,34 +422,34 @@ fn key(
             let message = format!("`{}` is a result, not part of the key", cut(name));
             problems.add(item.node.at, &item.path, message).hint(whole_key(columns));
         } else if !columns.incomplete {
-            let known = WINDOW_COLUMNS.into_iter().chain(columns.by.iter().map(String::as_str));
+            let known = columns.in_key().chain(columns.by.iter().map(String::as_str));
             problems.add(item.node.at, &item.path, format!("no column `{}`", cut(name))).suggest(name, known);
         }
     }
-    let needed = [WINDOW_COLUMNS[0]].into_iter().chain(columns.by.iter().map(String::as_str));
-    let lacking: Vec<&str> = needed.filter(|n| !key.iter().any(|k| &**k == *n)).collect();
+    let lacking: Vec<&str> =
+        columns.needed().into_iter().filter(|n| !key.iter().any(|k| &**k == *n)).collect();
     if problems.len() == before && !lacking.is_empty() && !columns.incomplete {
-        let message = format!("the key lacks {}: there is one row per window and key", lacking.join(", "));
+        let rows = if columns.sessions { "session of a key" } else { "window and key" };
+        let message = format!("the key lacks {}: there is one row per {rows}", lacking.join(", "));
         problems.add(item.node.at, &item.path, message).hint(whole_key(columns));
     }
     (problems.len() == before).then_some(key)
 }
 
 fn whole_key(columns: &Columns) -> String {
-    let mut names = vec![WINDOW_COLUMNS[0]];
-    names.extend(columns.by.iter().map(String::as_str));
-    format!("key: [{}]", names.join(", "))
+    format!("key: [{}]", columns.needed().join(", "))
 }
 
-/// `window_start`, `window_end`, the `by` columns, the selected ones.
-fn table_columns(by: &[GroupBy], select: &[Selected]) -> Vec<Column> {
-    let window = WINDOW_COLUMNS.map(|name| (Arc::from(name), DataType::Timestamp, false));
-    let by = by.iter().map(|g| (g.name.clone(), g.expr.data_type(), false));
-    let select = select.iter().map(|s| (s.name.clone(), s.data_type, !s.function.counts()));
-    window
-        .into_iter()
-        .chain(by)
-        .chain(select)
-        .map(|(name, data_type, nullable)| Column { name, data_type, nullable })
-        .collect()
+/// In the order of `ResultTable::columns`.
+fn table_columns(window: Window, by: &[GroupBy], select: &[Selected]) -> Vec<Column> {
+    let column = |name: &Arc<str>, data_type, nullable| Column { name: name.clone(), data_type, nullable };
+    let own = |(name, data_type): &(&str, DataType)| column(&Arc::from(*name), *data_type, false);
+    let by = by.iter().map(|g| column(&g.name, g.expr.data_type(), false));
+    let select = select.iter().map(|s| column(&s.name, s.data_type, !s.function.counts()));
+    match window {
+        Window::Session { .. } => by.chain(SESSION_COLUMNS.iter().map(own)).chain(select).collect(),
+        Window::Tumbling { .. } | Window::Sliding { .. } => {
+            WINDOW_COLUMNS.iter().map(own).chain(by).chain(select).collect()
+        }
+    }
 }

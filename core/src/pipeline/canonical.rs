@@ -11,10 +11,11 @@
 //! | `field` | name type encoding required |
 //! | `check` | name on_fail expression |
 //! | `dead_letters` | table |
-//! | `aggregate` | name source window size, of a sliding one slide, lateness condition |
+//! | `aggregate` | name source window size, of a sliding one slide, of a session gap and longest duration, lateness condition |
 //! | `by` | column expression |
 //! | `select` | column function type argument filter |
 //! | `table` | name, key columns |
+//! | `latest` | the columns of the view; only where there is one |
 //! | `records` | name source topic key timestamp |
 //! | `set` | field expression |
 //!
@@ -88,6 +89,10 @@ impl Lines {
         let window = match aggregate.window {
             Window::Tumbling { size } => format!("tumbling {}", size.0),
             Window::Sliding { size, slide } => format!("sliding {} {}", size.0, slide.0),
+            Window::Session { gap, max_duration } => {
+                let longest = max_duration.map_or_else(|| "null".to_owned(), |span| span.0.to_string());
+                format!("session {} {longest}", gap.0)
+            }
         };
         self.line(&[
             "aggregate",
@@ -115,6 +120,10 @@ impl Lines {
             let _ = write!(table, " {}", quoted(column));
         }
         self.line(&[&table]);
+        if let Some(latest) = &aggregate.table.latest {
+            let columns: Vec<String> = latest.by.iter().map(|column| quoted(column)).collect();
+            self.line(&["latest", &columns.join(" ")]);
+        }
     }
 
     fn records(&mut self, output: &RecordOutput, source: &Source) {

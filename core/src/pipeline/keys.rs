@@ -269,14 +269,14 @@ pub(super) static LATE: Block = Block {
 
 pub(super) static AGGREGATE: Block = Block {
     name: "aggregate",
-    doc: "A table of one row per window and key.",
+    doc: "A table of one row per window and key, or per session of a key.",
     keys: &[
         must("from", Shape::Text(Name::Plain), "A source."),
         may("where", Shape::Expression, "Only records for which this is true."),
         must(
             "window",
-            Shape::OneOf(&[Shape::Block(&TUMBLING), Shape::Block(&SLIDING)]),
-            "The windows records fall into.",
+            Shape::OneOf(&[Shape::Block(&TUMBLING), Shape::Block(&SLIDING), Shape::Block(&SESSION)]),
+            "The windows records fall into, or the sessions they make.",
         ),
         may(
             "by",
@@ -284,13 +284,14 @@ pub(super) static AGGREGATE: Block = Block {
                 Shape::Text(Name::Identifier),
                 Shape::Named(Name::Identifier, &Shape::Expression),
             ])),
-            "Fields, or {column: expression}; one row per window and values of these.",
+            "Fields, or {column: expression}; one row per window and values of these. Of sessions, the field the source is \
+             keyed by must be one of them.",
         ),
-        must(
+        may(
             "select",
             Shape::Named(Name::Identifier, &Shape::Expression),
             "Result columns: count(*), count(x), sum(x), min(x), max(x), avg(x), approx_distinct(x), late_rows(), each \
-             with filter (where ...).",
+             with filter (where ...). Only sessions can do without.",
         ),
         must("to", Shape::Block(&RESULT), "The table the rows go to."),
         may("allowed_lateness", Shape::Duration, "Instead of late.allowed_lateness."),
@@ -299,16 +300,13 @@ pub(super) static AGGREGATE: Block = Block {
 };
 
 /// The kinds of windows. A map with nothing that tells them apart is taken for the first.
-pub(super) static WINDOWS: [&Block; 2] = [&TUMBLING, &SLIDING];
+pub(super) static WINDOWS: [&Block; 3] = [&TUMBLING, &SLIDING, &SESSION];
 
 pub(super) static TUMBLING: Block = Block {
     name: "tumbling_window",
     doc: "Windows one after the other, aligned to 1970-01-01T00:00Z.",
     keys: &[must("tumble", Shape::Duration, "The length of each window.")],
-    later: &[
-        later("session", "session windows", KINDS_OF_WINDOW),
-        later("max_duration", "session windows", KINDS_OF_WINDOW),
-    ],
+    later: &[],
 };
 
 pub(super) static SLIDING: Block = Block {
@@ -321,7 +319,18 @@ pub(super) static SLIDING: Block = Block {
     later: &[],
 };
 
-pub(super) const KINDS_OF_WINDOW: &str = "a window is { tumble: 1m } or { slide: 1m, size: 5m }";
+pub(super) static SESSION: Block = Block {
+    name: "session_window",
+    doc: "Runs of a key's records with no longer pause between them than the gap.",
+    keys: &[
+        must("session", Shape::Duration, "The gap: the longest pause within a session, included."),
+        may("max_duration", Shape::Duration, "No session becomes longer than this. Default: no limit."),
+    ],
+    later: &[],
+};
+
+pub(super) const KINDS_OF_WINDOW: &str =
+    "a window is { tumble: 1m }, { slide: 1m, size: 5m } or { session: 30m }";
 
 pub(super) static RESULT: Block = Block {
     name: "result",
@@ -331,11 +340,16 @@ pub(super) static RESULT: Block = Block {
         must(
             "key",
             Shape::List(&Shape::Text(Name::Identifier)),
-            "The primary key: window_start and the columns of `by`; window_end may be added.",
+            "The primary key: window_start (of sessions session_start_time) and the columns of `by`; window_end may be \
+             added.",
+        ),
+        may(
+            "latest",
+            Shape::List(&Shape::Text(Name::Identifier)),
+            "Columns of `by`: adds the view <table>_latest, of rows that agree in these the one with the latest start.",
         ),
     ],
     later: &[
-        later("latest", "views", "query the table for the newest window"),
         later("emit", "when rows are written", "rows are written as they change"),
         later("parquet", "files", "results go to a table"),
         later("jsonl", "files", "results go to a table"),

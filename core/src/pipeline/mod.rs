@@ -14,6 +14,7 @@ mod check;
 mod connection;
 mod expression;
 mod keys;
+mod latest;
 mod locate;
 mod names;
 mod open;
@@ -23,6 +24,7 @@ mod raw;
 mod record;
 mod scalar;
 mod schema;
+mod session;
 mod source;
 mod test_case;
 #[cfg(test)]

@@ -132,6 +132,9 @@ pub enum Window {
     Tumbling { size: Span },
     /// One window of `size` starts at every multiple of `slide`, which is not longer.
     Sliding { size: Span, slide: Span },
+    /// Records of one key that are no further apart than `gap`, and no more than `max_duration` in all. The source's
+    /// field `keyed_by` is one of the key's.
+    Session { gap: Span, max_duration: Option<Span> },
 }
 
 #[derive(Clone, Debug)]
@@ -190,10 +193,21 @@ impl Function {
 #[derive(Clone, Debug)]
 pub struct ResultTable {
     pub name: String,
-    /// Column names; the primary key. The same set as `window_start` (and `window_end`) and the `by` columns.
+    /// Column names; the primary key. The same set as `window_start` (and `window_end`), or `session_start_time`, and the
+    /// `by` columns.
     pub key: Vec<Arc<str>>,
-    /// All columns in order: `window_start`, `window_end`, the `by` columns, the selected ones.
+    /// All columns in order: `window_start`, `window_end`, the `by` columns, the selected ones; of sessions the `by` columns,
+    /// `session_start_time`, `session_end_time`, `session_duration_seconds`, the selected ones.
     pub columns: Vec<Column>,
+    pub latest: Option<LatestView>,
+}
+
+/// A view of a result table: of all rows that agree in some `by` columns, the one with the latest start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LatestView {
+    /// The table's name and `_latest`.
+    pub name: String,
+    pub by: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]

@@ -76,6 +76,9 @@ fn parts(keys: &Fields<'_>, checked: &mut Checked, problems: &mut Problems<'_>) 
     let checks = keys.get("checks").map_or_else(Vec::new, |item| checks(&item, &checked.scope, problems));
     let max_record_bytes =
         optional(keys.get("max_record_bytes"), |item| size(item, (1, MAX_RECORD_BYTES), problems));
+    if keys.unsupported {
+        return None;
+    }
     let (Placed { topic, .. }, create_partitions) = topic?;
     Some(Source {
         name: checked.name.clone(),

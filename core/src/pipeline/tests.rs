@@ -9,6 +9,8 @@ const ENRICHED: &str = include_str!("../../../pipelines/enriched-activity.yaml")
 const EVERY_KEY: &str = include_str!("fixtures/every-key.yaml");
 const FIVE_MISTAKES: &str = include_str!("fixtures/five-mistakes.yaml");
 const PROBLEMS: &str = include_str!("fixtures/problems.txt");
+const SESSIONS: &str = include_str!("../../../pipelines/user-sessions.yaml");
+const SESSION_PROBLEMS: &str = include_str!("fixtures/session-problems.txt");
 
 fn report(text: &str) -> String {
     match load(text, &|_| None) {
@@ -40,8 +42,6 @@ fn the_whole_language_gives_one_problem_for_each_part_that_is_not_supported() {
     insta::assert_snapshot!(report(EXAMPLE), @r"
     7:3: connections.lake: `lake` is not supported yet; outputs are PostgreSQL tables and Kafka topics
     8:3: connections.checkpoints: `checkpoints` is not supported yet; state is rebuilt from the input topics
-    37:15: aggregates.user_sessions.window.session: `session` is not supported yet; a window is { tumble: 1m } or { slide: 1m, size: 5m }
-    40:69: aggregates.user_sessions.to.latest: `latest` is not supported yet; query the table for the newest window
     43:76: records.lake.to.parquet: `parquet` is not supported yet; records go to a topic
     ");
 }
@@ -155,21 +155,68 @@ fn every_key_is_understood() {
 
 #[test]
 fn one_mistake_is_one_problem() {
-    let mut cases = 0;
-    let (mut from, mut to) = (String::new(), String::new());
-    for line in PROBLEMS.lines() {
-        let rest = || line[2..].replace("\\n", "\n");
-        match line.get(..2) {
-            Some("- ") => from = rest(),
-            Some("+ ") => to = rest(),
-            Some("= ") => {
-                check(ENRICHED, &from, &to, &[&line[2..]]);
-                cases += 1;
+    for (file, problems) in [(ENRICHED, PROBLEMS), (SESSIONS, SESSION_PROBLEMS)] {
+        let mut cases = 0;
+        let (mut from, mut to) = (String::new(), String::new());
+        for line in problems.lines() {
+            let rest = || line[2..].replace("\\n", "\n");
+            match line.get(..2) {
+                Some("- ") => from = rest(),
+                Some("+ ") => to = rest(),
+                Some("= ") => {
+                    check(file, &from, &to, &[&line[2..]]);
+                    cases += 1;
+                }
+                _ => {}
             }
-            _ => {}
         }
+        assert_eq!(cases, problems.lines().filter(|line| line.starts_with("- ")).count());
     }
-    assert_eq!(cases, PROBLEMS.lines().filter(|line| line.starts_with("- ")).count());
+}
+
+#[test]
+fn sessions_are_as_typed() {
+    let file = plan(SESSIONS);
+    let sessions = &file.aggregates[0];
+    assert_eq!(sessions.window, Window::Session { gap: Span::from_secs(1_800), max_duration: None });
+    let columns: Vec<&str> = sessions.table.columns.iter().map(|c| &*c.name).collect();
+    let own = ["user_id", "session_start_time", "session_end_time", "session_duration_seconds"];
+    assert_eq!(columns, [&own[..], &["events", "page_views", "pages"]].concat());
+    assert!(sessions.table.columns.iter().all(|c| !c.nullable));
+    let latest = sessions.table.latest.as_ref().expect("a view");
+    assert_eq!((&*latest.name, &*latest.by), ("user_sessions_latest", &["user_id".into()][..]));
+    let text = canonical::canonical(&file);
+    assert!(
+        text.contains("aggregate \"user_sessions\" \"activity\" session 1800000000 null 3600000000 null"),
+        "{text}"
+    );
+    assert!(
+        text.contains("table \"user_sessions\" \"user_id\" \"session_start_time\"\nlatest \"user_id\"\n"),
+        "{text}"
+    );
+    let changed = |from: &str, to: &str| plan(&SESSIONS.replacen(from, to, 1)).hash;
+    for (from, to) in [
+        ("session: 30m", "session: 29m"),
+        ("session: 30m", "session: 30m, max_duration: 4h"),
+        (", latest: [user_id]", ""),
+    ] {
+        assert_ne!(changed(from, to), file.hash, "{to}");
+    }
+}
+
+#[test]
+fn sessions_can_do_without_results_and_may_have_a_finer_key() {
+    let from = SESSIONS.find("    select:").expect("columns");
+    let to = SESSIONS.find("    to: { table: user_sessions").expect("a table");
+    let bare = format!("{}{}", &SESSIONS[..from], &SESSIONS[to..]);
+    let bare = &bare[..bare.find("tests:").expect("tests")];
+    assert_eq!(plan(bare).aggregates[0].table.columns.len(), 4);
+    let finer = bare.replace("by: [user_id]", "by: [{ who: user_id, first: 'substr(page_url, 1, 2)' }]");
+    let finer = finer.replace(
+        "key: [user_id, session_start_time], latest: [user_id]",
+        "key: [first, session_start_time, who], latest: [who]",
+    );
+    assert_eq!(plan(&finer).aggregates[0].table.columns.len(), 5);
 }
 
 #[test]
@@ -243,7 +290,7 @@ fn the_hash_is_that_of_the_results() {
     set "processing_time" commit_time
     "#);
     let hashes = [original.hash, plan(EVERY_KEY).hash].map(|hash| format!("{hash:016x}"));
-    assert_eq!(hashes, ["2f6fb90861d5eb9f", "d57fc849a7b8de4a"]);
+    assert_eq!(hashes, ["2f6fb90861d5eb9f", "56c70ec935028c8a"]);
     for (from, to) in [
         ("100ms", "1s"),
         ("localhost:29092", "elsewhere:9092"),

@@ -19,10 +19,12 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Of tumbling or sliding windows.
     pub fn of(window: Window) -> Frame {
         let (size, slide) = match window {
             Window::Tumbling { size } => (size, size),
             Window::Sliding { size, slide } => (size, slide),
+            Window::Session { .. } => unreachable!("sessions have no frame"),
         };
         assert!(Span::ZERO < slide && slide <= size, "checked at load: {slide:?} within {size:?}");
         Frame { size, slide, whole: size.0 / slide.0, rest: Span(size.0 % slide.0) }

@@ -37,33 +37,10 @@ fn servers() -> String {
     std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap_or_else(|_| "127.0.0.1:29092".into())
 }
 
-impl Arena {
-    pub fn open() -> Arena {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let database = runtime.block_on(Database::create());
-        let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
-        let folder = tempfile::tempdir().unwrap();
-        let settings = KafkaSettings {
-            client: BTreeMap::from([("bootstrap.servers".to_owned(), servers())]),
-            application: "admin".into(),
-            instance: name.clone(),
-            worker: 0,
-            max_record_bytes: 1 << 20,
-        };
-        Admin::open(&settings).unwrap().create_topic(&name, PARTITIONS, &[], LIMIT).unwrap();
-        let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();
-        let arena = Arena { runtime, database, name, folder, producer, sent: 0 };
-        fs::write(arena.pipeline(), arena.text()).unwrap();
-        arena
-    }
-
-    fn pipeline(&self) -> PathBuf {
-        self.folder.path().join("pipeline.yaml")
-    }
-
-    fn text(&self) -> String {
-        format!(
-            r#"version: 1
+/// A table of counts and a copy of every record.
+fn text(name: &str, servers: &str, url: &str) -> String {
+    format!(
+        r#"version: 1
 name: {name}
 commit_interval: 50ms
 connections:
@@ -83,11 +60,38 @@ aggregates:
     to: {{ table: views, key: [window_start, page] }}
 records:
   copies: {{ from: clicks, set: {{ seen: page }}, to: {{ topic: "{name}.out" }} }}
-"#,
-            name = self.name,
-            servers = servers(),
-            url = self.database.url(None),
-        )
+"#
+    )
+}
+
+impl Arena {
+    pub fn open() -> Arena {
+        Arena::with(text)
+    }
+
+    /// An arena whose pipeline is `text` of its name, the brokers and the database's URL. Its topic has that name.
+    pub fn with(text: impl Fn(&str, &str, &str) -> String) -> Arena {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let database = runtime.block_on(Database::create());
+        let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
+        let folder = tempfile::tempdir().unwrap();
+        let settings = KafkaSettings {
+            client: BTreeMap::from([("bootstrap.servers".to_owned(), servers())]),
+            application: "admin".into(),
+            instance: name.clone(),
+            worker: 0,
+            max_record_bytes: 1 << 20,
+        };
+        Admin::open(&settings).unwrap().create_topic(&name, PARTITIONS, &[], LIMIT).unwrap();
+        let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();
+        let arena = Arena { runtime, database, name, folder, producer, sent: 0 };
+        let text = text(&arena.name, &servers(), &arena.database.url(None));
+        fs::write(arena.pipeline(), text).unwrap();
+        arena
+    }
+
+    fn pipeline(&self) -> PathBuf {
+        self.folder.path().join("pipeline.yaml")
     }
 
     /// Sends so many more numbered records, spread over all partitions.
@@ -112,6 +116,16 @@ records:
         }
         self.producer.flush(LIMIT).unwrap();
         self.sent += count;
+    }
+
+    /// Sends one record of another shape; it is not waited for.
+    pub fn send_event(&self, partition: i32, value: &str) {
+        let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(value);
+        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush(LIMIT).unwrap();
     }
 
     pub fn query(&self, sql: &str) -> String {

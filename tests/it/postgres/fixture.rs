@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream::postgres::{
     AggregateDelta, ClusterIdentity, CommitOutcome, Ddl, DeadLetter, EpochCommit, PostgresError, ResultDelta,
-    Session, Target, TaskCommit, TaskCounts,
+    Session, SessionDelta, Target, TaskCommit, TaskCounts,
 };
 use millstream_core::aggregate::Accumulator;
 use millstream_core::model::{
@@ -183,6 +183,7 @@ pub fn per_page(table: &str, selected: &[(&str, Function, DataType)]) -> Aggrega
             name: table.to_owned(),
             key: vec!["window_start".into(), "page_url".into()],
             columns,
+            latest: None,
         },
     }
 }
@@ -228,6 +229,7 @@ pub fn step(partition: i32, owner_epoch: OwnerEpoch, prev: i64, next: i64) -> Ta
 pub struct TestEpoch<'a> {
     pub tasks: Vec<TaskCommit>,
     pub results: Vec<AggregateDelta<'a>>,
+    pub sessions: Vec<SessionDelta<'a>>,
     pub dead_letters: Vec<DeadLetter>,
 }
 
@@ -248,6 +250,7 @@ impl<'a> TestEpoch<'a> {
             commit_time: EventTime(20 * MINUTE),
             tasks: &self.tasks,
             results: &self.results,
+            sessions: &self.sessions,
             dead_letters: &self.dead_letters,
             dead_letter_table: Some("dead_letters"),
             #[cfg(feature = "fault")]

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use millstream::postgres::{ClusterIdentity, Ddl};
+use millstream::postgres::{ClusterIdentity, Ddl, Session, SessionDelta, SessionRow};
 use millstream_core::aggregate::{Accumulator, Sketch};
-use millstream_core::engine::PartitionSketch;
-use millstream_core::model::{EventTime, Offset, Partition, Span, TopicPartition, Value, WindowSpan};
+use millstream_core::engine::{PartitionSketch, SessionChange};
+use millstream_core::model::{
+    EventTime, Offset, OwnerEpoch, Partition, Span, TopicPartition, Value, WindowSpan,
+};
 use millstream_core::pipeline::{Plan, load};
 
 use super::fixture::*;
@@ -16,12 +18,12 @@ fn file(name: &str) -> String {
 }
 
 fn plan_of(name: &str) -> Plan {
-    load(&file(name), &|_| None).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"))
+    let plan = load(&file(name), &|_| None).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+    Plan { application: APPLICATION.into(), ..plan }
 }
 
-/// The database of a pipeline that has read two views of two pages by three users.
-async fn database_of(pipeline: &Plan) -> Database {
-    let database = Database::create().await;
+/// A session on a new database that has claimed a pipeline's outputs and owns the one partition of its topic.
+async fn claimed(database: &Database, pipeline: &Plan) -> (Session, TopicPartition, OwnerEpoch) {
     let mut session = database.connect().await;
     let partitions = [(pipeline.sources[0].topic.clone(), 1)].into();
     let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions };
@@ -30,6 +32,13 @@ async fn database_of(pipeline: &Plan) -> Database {
     let tp = TopicPartition::new(pipeline.sources[0].topic.clone(), 0);
     session.insert_bootstrap(APPLICATION, &tp, "topic-id", Offset(0), pipeline.hash).await.unwrap();
     let owner_epoch = session.take(APPLICATION, &tp, "worker").await.unwrap().unwrap().owner_epoch;
+    (session, tp, owner_epoch)
+}
+
+/// The database of a pipeline that has read two views of two pages by three users.
+async fn database_of(pipeline: &Plan) -> Database {
+    let database = Database::create().await;
+    let (mut session, tp, owner_epoch) = claimed(&database, pipeline).await;
     let mut users = Sketch::default();
     (0..3).for_each(|n| users.add(&Value::Bigint(n)));
     let mut five = delta(1, "", vec![Accumulator::Distinct(None)]);
@@ -83,4 +92,60 @@ async fn the_dashboards_have_their_answers() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn questions_about_sessions_have_their_answers() {
+    let pipeline = plan_of("user-sessions.yaml");
+    let database = Database::create().await;
+    let (mut session, tp, owner_epoch) = claimed(&database, &pipeline).await;
+    let visit = |user: &str, start: i64, minutes: i64, (events, views, pages): (i64, i64, i64)| {
+        let at = |minute: i64| EventTime(minute * MINUTE);
+        let mut row = vec![Value::Timestamp(at(start)), Value::Timestamp(at(start + minutes))];
+        row.extend([minutes * 60, events, views, pages].map(Value::Bigint));
+        let change = SessionChange { key: [].into(), start: at(start), row: Some(row) };
+        SessionRow::new(change, vec![Value::Text(user.to_owned().into())])
+    };
+    let rows = vec![
+        visit("a", 10, 0, (1, 1, 1)),
+        visit("a", 100, 20, (8, 5, 3)),
+        visit("b", 200, 10, (4, 2, 2)),
+        visit("b", 1_500, 2, (2, 0, 0)),
+    ];
+    let mut task = step(0, owner_epoch, 0, 15);
+    task.tp = tp;
+    // Less an hour of lateness, and two gaps of half an hour: what ended by minute 150 is final.
+    task.watermark = Some(EventTime(270 * MINUTE));
+    let mut epoch = TestEpoch::of(vec![task]);
+    epoch.sessions = vec![SessionDelta { aggregate: &pipeline.aggregates[0], rows }];
+    epoch.run(&mut session).await.unwrap();
+    for name in ["views/sessions.sql", "views/sessions.sql", "views/activity.sql"] {
+        database.raw().await.batch_execute(&file(name)).await.unwrap();
+    }
+    let check = async |columns: &str, view: &str, expected: &str| {
+        let sql = format!("SELECT concat_ws(' ', {columns}) FROM {view}");
+        assert_eq!(database.text(&sql).await, expected, "{view}");
+    };
+    let minute = "extract(epoch from session_start_time)::bigint / 60";
+    check(&format!("user_id, {minute}, final"), "latest_sessions", "b 1500 f\nb 200 f\na 100 t\na 10 t")
+        .await;
+    check(&format!("user_id, {minute}, page_views"), "user_sessions_latest", "a 100 5\nb 1500 0").await;
+    check(
+        "day, sessions, users, without_duration, mean_seconds, median_seconds, p95_seconds, longest_seconds",
+        "session_durations",
+        "1970-01-02 1 1 0 120.0 120 120 120\n1970-01-01 3 2 1 600.0 600 1200 1200",
+    )
+    .await;
+    check(
+        "day, sessions, events, page_views, page_views_per_session, pages_per_session, bounces, bounce_percent",
+        "session_engagement",
+        "1970-01-02 1 2 0 0.00 0.00 1 100.0\n1970-01-01 3 13 8 2.67 2.00 1 33.3",
+    )
+    .await;
+    check(
+        "user_id, sessions, page_views, seconds, mean_seconds, extract(epoch from last_seen)::bigint / 60",
+        "user_engagement",
+        "a 2 6 1200 600.0 120\nb 2 2 720 360.0 1502",
+    )
+    .await;
 }

@@ -200,3 +200,90 @@ fn bytes_that_are_no_text_come_as_hex() {
         (&"NOT_UTF8".into(), &"ff7b".into(), &2.into())
     );
 }
+
+const VISITS: &str = r#"
+version: 1
+name: visits
+connections: { kafka: { bootstrap.servers: "localhost:9092" } }
+sources:
+  activity:
+    topic: activity
+    fields: { at: timestamp_s!, user: text! }
+    event_time: at
+    watermark: { delay: 10s }
+    keyed_by: user
+late: { allowed_lateness: 1m }
+aggregates:
+  visits:
+    from: activity
+    window: { session: 30s }
+    by: [user]
+    select: { n: count(*), late: late_rows() }
+    to: { table: visits, key: [user, session_start_time] }
+"#;
+
+fn visits(events: &[(&str, i64)], partitions: i32, every: usize) -> TrialReport {
+    let plan = load(VISITS, &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let lines = events.iter().map(|(user, at)| format!(r#"{{"at":{at},"user":"{user}"}}"#).into_bytes());
+    let options = TrialOptions { partitions, ..OPTIONS };
+    run_in_epochs(&plan, &[(SourceId(0), lines.collect())], options, every).expect("memory does not fail")
+}
+
+#[test]
+fn sessions_are_merged_over_epochs_and_sorted_by_their_key() {
+    let events = [("b", 1_000), ("a", 1_031), ("a", 1_000), ("b", 1_031), ("a", 1_030), ("c", 1_005)];
+    for every in [1, 2, usize::MAX] {
+        let report = visits(&events, 1, every);
+        let at = |s: i64| Value::Timestamp(EventTime(s * 1_000_000));
+        let row = |user: &'static str, start: i64, end: i64, n: i64| {
+            vec![
+                Value::Text(user.into()),
+                at(start),
+                at(end),
+                Value::Bigint(end - start),
+                Value::Bigint(n),
+                Value::Bigint(0),
+            ]
+        };
+        let expected = [
+            row("a", 1_000, 1_031, 3),
+            row("b", 1_000, 1_000, 1),
+            row("b", 1_031, 1_031, 1),
+            row("c", 1_005, 1_005, 1),
+        ];
+        let found: Vec<_> = report.aggregates[0].rows.iter().map(|row| row.values.clone()).collect();
+        assert_eq!(found, expected, "{every} records an epoch");
+    }
+}
+
+#[test]
+fn session_is_final_once_no_record_in_time_can_reach_it() {
+    // Ends at 1,000; two gaps of 30 s, a minute of lateness and 10 s of delay later it is final.
+    let finals = |last: i64| {
+        let report = visits(&[("a", 1_000), ("b", last)], 1, usize::MAX);
+        report.aggregates[0].rows.iter().map(|row| row.is_final).collect::<Vec<_>>()
+    };
+    assert_eq!(finals(1_129), [false, false]);
+    assert_eq!(finals(1_130), [true, false]);
+}
+
+#[test]
+fn late_by_is_told_from_the_time_at_which_a_session_would_have_ended() {
+    // The watermark stands at 1,090: records up to 1,060 are late, up to 1,000 too late.
+    let report =
+        visits(&[("a", 1_100), ("b", 1_000), ("b", 1_001), ("b", 1_060), ("b", 1_061)], 1, usize::MAX);
+    let found = &report.aggregates[0];
+    assert_eq!((found.counts.matched, found.counts.counted, found.counts.too_late), (5, 4, 1));
+    let late = &report.late[0];
+    assert_eq!((late.offset, &*late.aggregate, late.late_by_ms), (Offset(1), "visits", 60_000));
+    let rows: Vec<_> = found.rows.iter().map(|row| (&row.values[4], &row.values[5])).collect();
+    let pair = |n: &'static Value<'_>, late: &'static Value<'_>| (n, late);
+    assert_eq!(
+        rows,
+        [
+            pair(&Value::Bigint(1), &Value::Bigint(0)),
+            pair(&Value::Bigint(1), &Value::Bigint(1)),
+            pair(&Value::Bigint(2), &Value::Bigint(1)),
+        ]
+    );
+}
