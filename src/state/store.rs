@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use millstream_core::engine::{Change, Family, StateStore, StoreError};
+use millstream_core::engine::{Change, Family, StateStore, StoreError, Visitor};
 use rocksdb::{ColumnFamily, DB, ErrorKind, Options, PrefixRange, ReadOptions, WriteBatch};
 
 use super::disk::{check_format, sync_parent};
@@ -91,7 +90,7 @@ impl StateStore for TaskStore {
         &self,
         family: Family,
         (from, to): (&[u8], &[u8]),
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError> {
         let mut bounds = ReadOptions::default();
         bounds.set_iterate_lower_bound(from);

@@ -35,6 +35,6 @@ pub use report::{
     TrialValue,
 };
 pub use session::SessionChange;
-pub use store::{Change, Family, MemoryStore, StateStore, StoreError};
+pub use store::{Change, Family, MemoryStore, StateStore, StoreError, Visitor};
 pub use task::{Effects, Record, Task, TaskIdentity};
 pub use trial::{TrialInput, TrialOptions, run_trial};

@@ -1,7 +1,6 @@
 //! Windows of any size and slide, with lateness and distinct counts, against one naive pass over the records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
@@ -69,7 +68,7 @@ impl StateStore for Disk {
         &self,
         family: Family,
         range: (&[u8], &[u8]),
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError> {
         self.0.lock().expect("one thread").scan_range(family, range, visit)
     }

@@ -43,6 +43,9 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// Is shown keys and values, and may break off.
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// Local state of one task, written once per epoch.
 pub trait StateStore {
     /// The value under a key.
@@ -61,7 +64,7 @@ pub trait StateStore {
         &self,
         family: Family,
         range: (&[u8], &[u8]),
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError>;
 
     /// Applies all changes in order as one atomic unit that survives the death of the process.
@@ -99,7 +102,7 @@ impl StateStore for MemoryStore {
         &self,
         family: Family,
         (from, to): (&[u8], &[u8]),
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError> {
         for ((_, key), value) in self.entries.range((family, from.to_vec())..(family, to.to_vec())) {
             if visit(key, value).is_break() {
