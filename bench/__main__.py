@@ -13,14 +13,15 @@ from pathlib import Path
 
 from bench.corner import RESULTS
 from bench.drain import Load, Miscounted, as_json, drain
+from bench.generator import speeds
 from bench.hotspots import RECIPE, hotspots
 from bench.live import Rate, live
 from bench.pipeline import OUTPUTS, NotSupported, with_outputs
 from bench.plot import plot
-from bench.program import ProgramFailed
+from bench.program import ProgramFailed, one_per_core
 from bench.smoke import smoke
-from bench.sweep import SWEEPS, results
-from bench.table import table
+from bench.sweep import SWEEPS, beside_plain, results
+from bench.table import shown, table
 
 EVENTS = 2_000_000
 COLUMNS = {
@@ -30,12 +31,14 @@ COLUMNS = {
     "PostgreSQL": "postgres_us",
     "peak MiB": "peak_rss_mib",
 }
+BESIDE_PLAIN = ["plain events/s", "plain CPU us", "throughput ratio", "cost ratio"]
 EPILOG = """examples:
   ./dev bench                                    2,000,000 events through outputs A, B and D, and a plain copy of them
   ./dev bench drain --outputs AD --rounds 3
   ./dev bench live --rate 5000 --seconds 60
   ./dev bench sweep keys partitions --points 1000,10000,100000
   ./dev bench hotspots --outputs AD
+  ./dev bench generate --events 5000000
 
 `CPU us/event` is the program's own; `broker` and `PostgreSQL` are the servers' time per event meanwhile. Measure on a
 machine that does nothing else: what others do there counts as the servers' time, and takes from everybody's speed."""
@@ -67,17 +70,28 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     pace = command("live", run_live, "latency from produce to readable, at a steady rate")
     sizes = command("sweep", run_sweep, "cost per event against size: " + ", ".join(SWEEPS))
     spots = command("hotspots", run_hotspots, "where the processor's time goes, by perf")
+    making = command("generate", run_generate, "how fast `millstream generate` makes events of each profile")
     command("smoke", run_smoke, "everything at a small size, looking at counts alone")
-    for made in (backlog, sizes, spots):
+    for made in (backlog, sizes, spots, making):
         made.add_argument("--events", type=positive, default=EVENTS, metavar="N", help=f"({EVENTS:,})")
     for made in (backlog, pace, spots):
         letters = "; ".join(f"{letter}: {about}" for letter, about in OUTPUTS.items())
         made.add_argument("--outputs", type=outputs, default="ABD", metavar="LETTERS", help=letters)
-        made.add_argument("--workers", type=positive, metavar="N")
+        made.add_argument(
+            "--workers",
+            type=positive,
+            default=one_per_core(),
+            metavar="N",
+            help="and as many members of the plain loop's group (one per core, as `run` has)",
+        )
         made.add_argument("--partitions", type=positive, default=3, metavar="N")
     for made in (backlog, sizes):
         made.add_argument(
-            "--rounds", type=positive, default=1, metavar="N", help="show the cheapest of so many"
+            "--rounds",
+            type=positive,
+            default=1,
+            metavar="N",
+            help="show the cheapest of so many, and the median of their ratios",
         )
     pace.add_argument("--rate", type=positive, default=5_000, metavar="N", help="events per second (5,000)")
     pace.add_argument("--seconds", type=positive, default=30, metavar="N")
@@ -112,29 +126,39 @@ def run_drain(options: argparse.Namespace) -> int:
     load = Load(options.events, options.partitions)
     pipeline = with_outputs(options.outputs)
     print(
-        f"W1: {load.events:,} events in {load.partitions} partitions, outputs {', '.join(options.outputs)}",
+        f"W1: {load.events:,} events in {load.partitions} partitions, outputs {', '.join(options.outputs)}, "
+        f"{share_of(options.workers)}",
         flush=True,
     )
     rounds = []
     for _ in range(options.rounds):
         rounds.append(drain(pipeline, load, options.workers))
         if options.rounds > 1:
-            print(f"  {rounds[-1].processor.cost.wall:.2f} s", flush=True)
-    result = as_json(load, rounds) | {"outputs": options.outputs, "workers": options.workers}
-    best = result["best"]
+            figures = rounds[-1].figures()
+            ratio = shown(figures["ratio"]["throughput"])
+            print(f"  {figures['processor']['seconds']:.2f} s, throughput ratio {ratio}", flush=True)
+    result = as_json(load, options.workers, rounds) | {"outputs": options.outputs}
+    best, ratio = result["best"], result["median_ratio"]
     rows = [[name, *(best[name][key] for key in COLUMNS.values())] for name in ("processor", "plain")]
-    rows.append(["ratio", best["ratio"]["throughput"], best["ratio"]["processor_cost"], None, None, None])
+    title = "ratio" if options.rounds == 1 else "median ratio"
+    rows.append([title, ratio["throughput"], ratio["processor_cost"], None, None, None])
     print(table(["", *COLUMNS], rows))
     print(", ".join(f"{rows:,} rows in {name}" for name, rows in best["rows"].items()))
+    print(f"the generator filled the topic at {best['generated_per_second']:,.0f} events/s")
     keep("drain", result)
     return 0
+
+
+def share_of(workers: int) -> str:
+    return "1 worker and 1 plain loop" if workers == 1 else f"{workers} workers and {workers} plain loops"
 
 
 def run_live(options: argparse.Namespace) -> int:
     rate = Rate(options.rate, options.seconds, options.partitions, options.warm_up)
     result = live(with_outputs(options.outputs), rate, options.workers)
     print(
-        f"{rate.events_per_second:,} events/s for {rate.seconds} s, {result['measured']:,} of them measured"
+        f"{rate.events_per_second:,} events/s for {rate.seconds} s, {result['measured']:,} of them measured, "
+        f"workers: {result['workers']}"
     )
     names = [*result["milliseconds"], "CPU us/event", "broker", "PostgreSQL"]
     costs = [result[key] for key in ("processor_us", "broker_us", "postgres_us")]
@@ -154,8 +178,9 @@ def run_sweep(options: argparse.Namespace) -> int:
         print(f"{name}: {sweep.about}", flush=True)
         found = list(results(sweep, options.events, options.points or list(sweep.points), options.rounds))
         measured = [result for result in found if "skipped" not in result]
-        columns = {sweep.axis: "size", "events": "events", "rows": "rows", **COLUMNS}
-        print(table(list(columns), [[result[key] for key in columns.values()] for result in measured]))
+        columns = {sweep.axis: "size", "workers": "workers", "events": "events", "rows": "rows", **COLUMNS}
+        rows = [[*(result[key] for key in columns.values()), *beside_plain(result)] for result in measured]
+        print(table([*columns, *BESIDE_PLAIN], rows))
         for result in found:
             if "skipped" in result:
                 print(f"{result['size']:,} skipped: {result['skipped']}")
@@ -171,9 +196,18 @@ def run_hotspots(options: argparse.Namespace) -> int:
     if found is None:
         print(RECIPE)
         return 1
+    print(f"workers: {options.workers}")
     for title, shares in found.items():
         print(table([title, "% of samples"], [[name, share] for name, share in shares.items()]), end="\n\n")
-    keep("hotspots", found)
+    keep("hotspots", found | {"workers": options.workers})
+    return 0
+
+
+def run_generate(options: argparse.Namespace) -> int:
+    found = speeds(options.events)
+    columns = {"profile": "profile", "lines/s": "lines", "into a topic/s": "topic"}
+    print(table(list(columns), [[result[key] for key in columns.values()] for result in found]))
+    keep("generate", {"events": options.events, "results": found})
     return 0
 
 

@@ -1,17 +1,20 @@
 """How fast and how dear a backlog is worked off, beside the plain loop on the same input.
 
+The processor has so many workers, and the plain loop as many members of its group: one against several would flatter.
+
 A program is run three times: before there is any event, to make what it needs; again with nothing to do; and with the
 backlog. What the second run costs is taken off the third, so that starts and group protocol are not counted as events.
 """
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict, dataclass
 
 from bench.corner import Corner
 from bench.log import count
 from bench.pipeline import write
-from bench.program import Cost, generate, measured, plain, run_command
+from bench.program import Cost, generate, measured, plain_command, run_command
 from bench.servers import Servers
 
 MICROS = 1e6
@@ -57,17 +60,20 @@ class Round:
     processor: Drained
     plain: Drained | None
     rows: dict[str, int]
+    # How fast the generator filled the input.
+    generated_per_second: float
 
     def figures(self) -> dict:
         own = self.processor.figures()
+        common = {"rows": self.rows, "generated_per_second": self.generated_per_second}
         if self.plain is None:
-            return {"processor": own, "rows": self.rows}
+            return {"processor": own, **common}
         plain = self.plain.figures()
         ratios = {
             "throughput": quotient(own["events_per_second"], plain["events_per_second"]),
             "processor_cost": quotient(own["processor_us"], plain["processor_us"]),
         }
-        return {"processor": own, "plain": plain, "ratio": ratios, "rows": self.rows}
+        return {"processor": own, "plain": plain, "ratio": ratios, **common}
 
 
 def quotient(of: float | None, by: float | None) -> float | None:
@@ -81,7 +87,7 @@ class Miscounted(Exception):
 def drain(
     pipeline: dict,
     load: Load,
-    workers: int | None = None,
+    workers: int,
     with_plain: bool = True,
     count_outputs: bool = False,
 ) -> Round:
@@ -89,13 +95,12 @@ def drain(
     with Corner(load.partitions) as corner:
         file = write(pipeline, corner)
         own = run_command(file, corner, workers, "--until-end", "--http", "off")
-        copy = [plain(), corner.topics["input"], corner.topics["copied"], f"{corner.name}-plain", "bench"]
-        commands = [own, copy] if with_plain else [own]
+        commands = [own, plain_command(corner, workers)] if with_plain else [own]
         idle = []
         for command in commands:
             measured(command, corner, servers)
             idle.append(measured(command, corner, servers))
-        generate(corner, load.events, *load.options())
+        generated = generate(corner, load.events, *load.options())
         # The processor first: whoever comes second finds all of the log in the page cache.
         costs = [measured(command, corner, servers) for command in commands]
         check(corner, load.events, costs[1].said if with_plain else None)
@@ -105,7 +110,8 @@ def drain(
         drained = [Drained(load.events, cost.less(idle)) for cost, idle in zip(costs, idle, strict=True)]
         tables = [aggregate["to"]["table"] for aggregate in pipeline.get("aggregates", {}).values()]
         rows = {table: corner.rows(table) for table in tables}
-        return Round(drained[0], drained[1] if with_plain else None, rows)
+        copied = drained[1] if with_plain else None
+        return Round(drained[0], copied, rows, generated["events_per_second"])
 
 
 def check(corner: Corner, events: int, copied: str | None) -> None:
@@ -125,6 +131,23 @@ def best(rounds: list[Round]) -> Round:
     return min(rounds, key=lambda each: each.processor.cost.processor)
 
 
-def as_json(load: Load, rounds: list[Round]) -> dict:
-    figures = [each.figures() for each in rounds]
-    return {"load": asdict(load), "best": best(rounds).figures(), "rounds": figures}
+def median_ratio(rounds: list[Round]) -> dict[str, float | None]:
+    """Of all rounds, by throughput and by processor time: the round that `best` picks may have a lucky one."""
+    found = [each.figures()["ratio"] for each in rounds]
+    return {key: median([ratio[key] for ratio in found]) for key in found[0]}
+
+
+def median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def as_json(load: Load, workers: int, rounds: list[Round]) -> dict:
+    return {
+        "load": asdict(load),
+        "workers": workers,
+        "plain_members": workers,
+        "best": best(rounds).figures(),
+        "median_ratio": median_ratio(rounds),
+        "rounds": [each.figures() for each in rounds],
+    }

@@ -39,7 +39,7 @@ OTHER, KERNEL = "other", "kernel"
 LINE = re.compile(r"\s*([\d.]+)%\s*;([^;]*);([^;]*);\[(.)\] (.*)")
 
 
-def hotspots(pipeline: dict, load: Load, workers: int | None = None) -> dict | None:
+def hotspots(pipeline: dict, load: Load, workers: int) -> dict | None:
     """Shares of the samples in per cent, by part, by thread and by function. None without `perf`."""
     if not shutil.which("perf"):
         return None

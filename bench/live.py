@@ -27,7 +27,7 @@ PERCENTILES = (50, 90, 99, 99.9, 100)
 MICROS = 1e6
 # What librdkafka does unless told otherwise; without any, each event is a request of its own, and the broker is measured.
 LINGER_MS = 5
-# After the last event was sent; a second less than a transaction may live.
+# After the last event was sent: several times the 10 s after which the broker ends a transaction that its owner left open.
 PATIENCE = 60.0
 
 
@@ -44,7 +44,7 @@ class Rate:
         return self.events_per_second * self.seconds
 
 
-def live(pipeline: dict, rate: Rate, workers: int | None = None) -> dict:
+def live(pipeline: dict, rate: Rate, workers: int) -> dict:
     servers = Servers.find()
     with Corner(rate.partitions) as corner:
         file = write(pipeline, corner)
@@ -72,7 +72,11 @@ def live(pipeline: dict, rate: Rate, workers: int | None = None) -> dict:
         latencies = latencies_of(times_of_all(corner, "input", rate.events), arrivals, rate.warm_up_seconds)
         each = MICROS / rate.events
         costs = {"processor_us": own * each, "broker_us": others[0] * each, "postgres_us": others[1] * each}
-        return {"events": rate.events, "events_per_second": rate.events_per_second, **costs} | {
+        return {
+            "events": rate.events,
+            "events_per_second": rate.events_per_second,
+            "workers": workers,
+            **costs,
             "measured": len(latencies),
             "milliseconds": {f"p{percent:g}": percentile(latencies, percent) for percent in PERCENTILES},
         }

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from bench.corner import Corner
@@ -51,17 +50,20 @@ def plain() -> str:
     return os.environ["MILLSTREAM_PLAIN_BIN"]
 
 
-@cache
-def can_say(option: str) -> bool:
-    """Whether `millstream run` knows an option."""
-    shown = subprocess.run([millstream(), "run", "--help"], capture_output=True, text=True, check=True)
-    return option in shown.stdout
+def one_per_core() -> int:
+    """How many workers `millstream run` has unless told otherwise."""
+    return len(os.sched_getaffinity(0))
 
 
-def run_command(pipeline: Path, corner: Corner, workers: int | None, *options: str) -> list[str]:
-    chosen = ["--workers", str(workers)] if workers else []
+def run_command(pipeline: Path, corner: Corner, workers: int, *options: str) -> list[str]:
     state = ["--state-dir", str(corner.folder / "state")]
-    return [millstream(), "run", *options, *chosen, *state, str(pipeline)]
+    return [millstream(), "run", *options, "--workers", str(workers), *state, str(pipeline)]
+
+
+def plain_command(corner: Corner, members: int) -> list[str]:
+    """The plain loop with as many members of its group as the processor has workers."""
+    topics = [corner.topics["input"], corner.topics["copied"]]
+    return [plain(), *topics, f"{corner.name}-plain", "bench", str(members)]
 
 
 def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.drain import Load, drain
+from bench.generator import speeds
 from bench.live import Rate, live
 from bench.pipeline import with_outputs
 from bench.sweep import Point, Sweep, results
@@ -12,6 +13,9 @@ from bench.sweep import Point, Sweep, results
 EVENTS = 3_000
 # By workload W1: 200 pages at most, each in some of 115 minutes, and seven in ten events are views of one.
 MOST_ROWS = EVENTS * 8 // 10
+# Windows of five minutes that begin in one of those 115 minutes or in the four before; few minutes are without a user.
+ACTIVE_USERS = range(90, 120)
+WORKERS = 2
 
 
 class Wrong(AssertionError):
@@ -20,26 +24,33 @@ class Wrong(AssertionError):
 
 def smoke() -> Iterator[str]:
     """Tells what was found right, step by step."""
-    figures = drain(with_outputs("AD"), Load(EVENTS, 2), count_outputs=True).figures()
+    figures = drain(with_outputs("ABD"), Load(EVENTS, 3), WORKERS, count_outputs=True).figures()
     expect(EVENTS // 4 < figures["rows"]["page_view_counts"] < MOST_ROWS, figures)
+    expect(figures["rows"]["active_users"] in ACTIVE_USERS, figures)
+    expect(figures["generated_per_second"] > 1, figures)
     for name in ("processor", "plain"):
         expect(figures[name]["events"] == EVENTS and figures[name]["peak_rss_mib"] > 1, figures)
     expect(set(figures["ratio"]) == {"throughput", "processor_cost"}, figures)
     yield f"drain: {EVENTS:,} events in both output topics, as many counted by the processor"
 
-    found = live(with_outputs("AD"), Rate(500, 3, 2, 1))
+    found = live(with_outputs("ABD"), Rate(500, 3, 2, 1), WORKERS)
     expect(found["events"] == 1_500 and 500 < found["measured"] < 1_500, found)
     times = list(found["milliseconds"].values())
     expect(times == sorted(times) and times[0] > 0, found)
     yield f"live: {found['measured']:,} of {found['events']:,} events timed"
 
     sweep = Sweep(
-        "partitions", "partitions", (1, 2), lambda n, events: Point(with_outputs("A"), Load(events, n))
+        "partitions", "partitions", (1, 2, 3), lambda n, events: Point(with_outputs("A"), Load(events, n))
     )
-    points = list(results(sweep, EVENTS, [1, 2], 1))
-    expect([point["size"] for point in points] == [1, 2], points)
-    expect(points[0]["rows"] == points[1]["rows"] == figures["rows"]["page_view_counts"], points)
+    points = list(results(sweep, EVENTS, [1, 2, 3], 1))
+    expect([point["size"] for point in points] == [1, 2, 3], points)
+    expect({point["rows"] for point in points} == {figures["rows"]["page_view_counts"]}, points)
+    expect(["plain" in point for point in points] == [True, False, True], points)
     yield "sweep: the rows do not depend on the number of partitions"
+
+    made = speeds(EVENTS)
+    expect(all(profile["lines"] > 1 and profile["topic"] > 1 for profile in made), made)
+    yield f"generate: {len(made)} profiles"
 
 
 def expect(holds: bool, found: object) -> None:

@@ -1,20 +1,22 @@
-"""How cost grows: with keys, partitions, workers, and the overlap of sliding windows."""
+"""How cost grows: with keys, partitions, workers, and the overlap of sliding windows.
+
+All but `workers` have one worker. The plain loop runs beside the first point and the last, with as many members.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench.drain import Load, best, drain
+from bench.drain import Load, best, drain, median_ratio
 from bench.pipeline import NotSupported, by_user, sliding, with_outputs
-from bench.program import can_say
 
 
 @dataclass(frozen=True)
 class Point:
     pipeline: dict
     load: Load
-    workers: int | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,6 @@ class Sweep:
     axis: str
     points: tuple[int, ...]
     point: Callable[[int, int], Point]
-    # An option of `run` without which there is nothing to measure.
-    needs: str | None = None
 
 
 def keys(users: int, events: int) -> Point:
@@ -55,7 +55,7 @@ SWEEPS = {
     "partitions": Sweep(
         "A and D from more and more partitions", "partitions", (1, 2, 4, 8, 16, 32, 64), partitions
     ),
-    "workers": Sweep("A and D from 4 partitions", "workers", (1, 2), workers, needs="--workers"),
+    "workers": Sweep("A and D from 4 partitions", "workers", (1, 2), workers),
     "windows": Sweep(
         "page views in sliding windows, a new one a minute", "size / slide", (1, 2, 5, 15, 60), windows
     ),
@@ -64,17 +64,25 @@ SWEEPS = {
 
 def results(sweep: Sweep, events: int, points: list[int], rounds: int) -> Iterator[dict]:
     """One by one, as they are measured. A point that this program cannot run says so in `skipped`."""
-    for size in points:
-        if sweep.needs and not can_say(sweep.needs):
-            yield {"size": size, "skipped": f"`run` has no {sweep.needs}"}
-            continue
+    for number, size in enumerate(points):
         point = sweep.point(size, events)
+        with_plain = number in (0, len(points) - 1)
         try:
-            taken = [
-                drain(point.pipeline, point.load, point.workers, with_plain=False) for _ in range(rounds)
-            ]
+            taken = [drain(point.pipeline, point.load, point.workers, with_plain) for _ in range(rounds)]
         except NotSupported as refused:
             yield {"size": size, "skipped": str(refused).splitlines()[0]}
             continue
         figures = best(taken).figures()
-        yield {"size": size, **figures["processor"], "rows": sum(figures["rows"].values())}
+        found = {"size": size, "workers": point.workers, **figures["processor"]}
+        found["rows"] = sum(figures["rows"].values())
+        if with_plain:
+            found |= {"plain": figures["plain"], "median_ratio": median_ratio(taken)}
+        yield found
+
+
+def beside_plain(result: dict) -> list[float | None]:
+    """Events/s and CPU us/event of the plain loop, and the ratios to it; nothing where it did not run."""
+    if "plain" not in result:
+        return [None] * 4
+    plain, ratio = result["plain"], result["median_ratio"]
+    return [plain["events_per_second"], plain["processor_us"], ratio["throughput"], ratio["processor_cost"]]

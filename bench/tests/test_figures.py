@@ -1,13 +1,19 @@
 """Percentiles, latencies, costs and tables are what they are called."""
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
+import bench.sweep
 from bench.__main__ import parse
-from bench.drain import Drained, Load, Round, best
+from bench.drain import Drained, Load, Round, as_json, best, median_ratio
 from bench.hotspots import part_of, summed
 from bench.live import latencies_of, percentile
 from bench.pipeline import by_user, sliding, with_outputs
-from bench.program import Cost
+from bench.program import Cost, plain_command, run_command
+from bench.sweep import SWEEPS, beside_plain, results
 from bench.table import table
 
 
@@ -45,13 +51,60 @@ def test_load_too_small_to_be_told_from_an_idle_run_has_no_throughput():
     assert table(["", "n"], [["a", figures["events_per_second"]]]) == "   n\na  -"
 
 
-def test_ratios_compare_with_the_plain_loop_of_the_same_round():
-    def drained(wall: float, processor: float) -> Drained:
-        return Drained(1_000, Cost(wall, processor, 0.0, 0.0, 1_024))
+def drained(wall: float, processor: float) -> Drained:
+    return Drained(1_000, Cost(wall, processor, 0.0, 0.0, 1_024))
 
-    slow, fast = (Round(drained(4.0, cpu), drained(1.0, 1.0), {}) for cpu in (3.0, 2.0))
+
+def a_round(wall: float, processor: float, with_plain: bool = True) -> Round:
+    return Round(drained(wall, processor), drained(1.0, 1.0) if with_plain else None, {"t": 7}, 5.0)
+
+
+def test_ratios_compare_with_the_plain_loop_of_the_same_round():
+    slow, fast = a_round(4.0, 3.0), a_round(4.0, 2.0)
     assert best([slow, fast]) is fast
     assert fast.figures()["ratio"] == {"throughput": 0.25, "processor_cost": 2.0}
+
+
+def test_ratio_shown_is_the_median_of_the_rounds_not_that_of_the_cheapest():
+    rounds = [a_round(2.0, 1.0), a_round(8.0, 3.0), a_round(4.0, 4.0)]
+    assert median_ratio(rounds) == {"throughput": 0.25, "processor_cost": 3.0}
+    assert median_ratio([a_round(-1.0, 2.0)]) == {"throughput": None, "processor_cost": 2.0}
+    result = as_json(Load(1_000, 3), 2, rounds)
+    assert result["best"]["ratio"] == {"throughput": 0.5, "processor_cost": 1.0}
+    assert result["median_ratio"] == {"throughput": 0.25, "processor_cost": 3.0}
+    assert (result["workers"], result["plain_members"]) == (2, 2)
+
+
+def test_plain_loop_has_as_many_members_as_the_processor_has_workers(monkeypatch):
+    monkeypatch.setenv("MILLSTREAM_BIN", "millstream")
+    monkeypatch.setenv("MILLSTREAM_PLAIN_BIN", "plain")
+    corner = SimpleNamespace(name="c", folder=Path("f"), topics={"input": "i", "copied": "o"})
+    own = run_command(Path("p.yaml"), corner, 3, "--until-end")
+    assert own[own.index("--workers") + 1] == "3"
+    assert plain_command(corner, 3) == ["plain", "i", "o", "c-plain", "bench", "3"]
+
+
+def test_workers_are_one_per_core_unless_told_otherwise():
+    cores = len(os.sched_getaffinity(0))
+    assert [parse([name]).workers for name in ("drain", "live", "hotspots")] == [cores] * 3
+    assert parse(["drain", "--workers", "7"]).workers == 7
+
+
+def test_sweeps_have_one_worker_and_the_plain_loop_at_both_ends(monkeypatch):
+    asked = []
+
+    def drain(_pipeline: dict, load: Load, workers: int, with_plain: bool) -> Round:
+        asked.append((load.partitions, workers, with_plain))
+        return a_round(2.0, 3.0, with_plain)
+
+    monkeypatch.setattr(bench.sweep, "drain", drain)
+    found = list(results(SWEEPS["partitions"], 1_000, [1, 2, 4], 2))
+    assert asked == [(1, 1, True)] * 2 + [(2, 1, False)] * 2 + [(4, 1, True)] * 2
+    assert [beside_plain(result) for result in found] == [[1_000.0, 1_000.0, 0.5, 3.0], [None] * 4] + [
+        [1_000.0, 1_000.0, 0.5, 3.0]
+    ]
+    for name, sweep in SWEEPS.items():
+        assert [sweep.point(n, 1_000).workers for n in (1, 2)] == ([1, 2] if name == "workers" else [1, 1])
 
 
 def test_pipelines_have_the_outputs_they_are_asked_for():

@@ -11,12 +11,20 @@ FROM page_view_counts
 ORDER BY view_count DESC, window_start DESC, page_url
 LIMIT 10;
 
--- Users active in five minutes, the newest windows first. A row that is final does not change any more.
+-- Users active in five minutes, the newest windows first. A row that is final does not change any more. How far results
+-- are final is asked of the application that owns this table: others may have one of the same name in another schema.
+-- Times are compared as seconds since 1970 in UTC, whatever the reader's time zone, and in a table that was made with
+-- `timestamp` columns as well.
 CREATE OR REPLACE VIEW latest_active_users AS
 SELECT a.window_start, a.window_end, a.active_user_count,
-       coalesce(a.window_end <= (SELECT max(f.final_through) FROM millstream.finality f
-                                 WHERE f.table_name = 'active_users'), false) AS final
+       coalesce(extract(epoch FROM a.window_end) <= extract(epoch FROM f.final_through), false) AS final
 FROM active_users a
+LEFT JOIN (SELECT y.final_through
+           FROM pg_class c
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+           JOIN millstream.outputs o ON o.kind = 'table' AND o.name = n.nspname || '.' || c.relname
+           JOIN millstream.finality y ON y.application = o.application AND y.table_name = c.relname
+           WHERE c.oid = 'active_users'::regclass) f ON true
 ORDER BY a.window_start DESC
 LIMIT 60;
 
@@ -35,17 +43,26 @@ LEFT JOIN (SELECT active_user_count, window_start
 
 -- Whether the numbers are to be trusted: nothing is lost between read and judged, how much was dead or too late, how far
 -- the results have come, and when they last moved.
-CREATE OR REPLACE VIEW pipeline_health AS
+--   too_late     per aggregate, since a record that is too late for one may still count in another
+--   watermark    none while a partition has none
+--   caught_up    every partition is at its log's end, and its owner said so within half a minute
+--   last_commit  when results last moved; last_seen, when anybody last looked after the partitions
+DROP VIEW IF EXISTS pipeline_health;
+CREATE VIEW pipeline_health AS
 SELECT s.application, count(*) AS partitions, sum(s.read)::bigint AS read, sum(s.accepted)::bigint AS accepted,
        sum(s.duplicate)::bigint AS duplicate, sum(s.dead)::bigint AS dead,
-       sum(late.too_late)::bigint AS too_late,
+       coalesce((SELECT jsonb_object_agg(l.aggregate, l.too_late)
+                 FROM (SELECT a.key AS aggregate, sum((a.value ->> 'too_late')::bigint) AS too_late
+                       FROM millstream.status p CROSS JOIN LATERAL jsonb_each(p.aggregates) a
+                       WHERE p.application = s.application
+                       GROUP BY a.key) l), '{}') AS too_late,
        bool_and(s.read = s.accepted + s.duplicate + s.dead) AS balanced,
-       min(s.watermark) AS watermark, bool_and(s.caught_up_since IS NOT NULL) AS caught_up,
-       max(s.updated_at) AS last_commit,
-       extract(epoch FROM now() - max(s.updated_at))::bigint AS seconds_since_commit
+       CASE WHEN count(s.watermark) = count(*) THEN min(s.watermark) END AS watermark,
+       bool_and(s.caught_up_since IS NOT NULL AND s.updated_at >= now() - interval '30 seconds') AS caught_up,
+       max(s.commit_time) AS last_commit,
+       extract(epoch FROM now() - max(s.commit_time))::bigint AS seconds_since_commit,
+       max(s.updated_at) AS last_seen
 FROM millstream.status s
-CROSS JOIN LATERAL (SELECT coalesce(sum((a.value ->> 'too_late')::bigint), 0) AS too_late
-                    FROM jsonb_each(s.aggregates) a) late
 GROUP BY s.application;
 
 COMMIT;

@@ -78,6 +78,21 @@ impl Kinds {
         self.shares[Kind::Duplicate as usize] > 0
     }
 
+    /// How many of so many events are no duplicates, as a generator meets them: nothing can be repeated before the first
+    /// sound one.
+    pub fn originals(mut self, events: u64) -> u64 {
+        if !self.repeat() {
+            return events;
+        }
+        let (mut originals, mut can_repeat) = (0, false);
+        for _ in 0..events {
+            let kind = self.next(can_repeat);
+            originals += u64::from(kind != Kind::Duplicate);
+            can_repeat |= kind == Kind::Sound;
+        }
+        originals
+    }
+
     /// Where nothing can be repeated yet, no kind is `Duplicate`; it is made up for later.
     pub fn next(&mut self, can_repeat: bool) -> Kind {
         let mut richest = 0;
@@ -134,6 +149,16 @@ mod tests {
         let mut kinds = Kinds::new(Share::NONE, share("60%"), share("40%")).expect("not too much");
         assert_eq!(kinds.next(false), Kind::Bad);
         assert_eq!(counts(&mut kinds, 999), [0, 0, 600, 399]);
+    }
+
+    #[test]
+    fn originals_are_what_is_no_duplicate() {
+        let of = |late, duplicates, bad| {
+            Kinds::new(share(late), share(duplicates), share(bad)).expect("not too much").originals(1_000)
+        };
+        assert_eq!(of("2%", "0", "1%"), 1_000);
+        assert_eq!(of("2%", "3%", "1%"), 970);
+        assert_eq!(of("0", "100%", "0"), 1);
     }
 
     #[test]

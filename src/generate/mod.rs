@@ -2,7 +2,8 @@
 //!
 //! Owns what a load looks like (`profile`, `writer`), which event comes when (`visits`, `bursts`, `timeline`), what is
 //! wrong with it (`kind`, `damage`, `recent`), and how fast it goes where (`pace`, `target`, `run`). The bytes depend on
-//! nothing but a `Load`: no clock, no order of threads, no library's random numbers. Must never read what a pipeline
+//! nothing but a `Load`: no clock, no order of threads, no library's random numbers (and on the last bit of the
+//! platform's `powf`, where some things are more popular than others). Must never read what a pipeline
 //! made of them. Data passes from a source through a writer into a batch, and from there to a topic or to lines,
 //! without a value of its own on the heap per event. Tested beside each file, and by `tests/it/generate.rs`.
 

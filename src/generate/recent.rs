@@ -7,6 +7,8 @@ use super::chance::Chance;
 
 /// How many are kept at most.
 const MOST: usize = 1_024;
+/// A copy comes at most this much event time after what it repeats, so that it is not late as well.
+const WITHIN_MS: i64 = 10_000;
 
 /// An event as it was sent.
 #[derive(Clone, Debug, Default)]
@@ -15,40 +17,33 @@ pub struct Sent {
     /// The user's text in the value.
     pub user: Range<usize>,
     pub place: u32,
+    /// When it arrived, in milliseconds of event time.
+    pub arrived_ms: i64,
 }
 
-/// A copy is of one of the last `reach` events.
-#[derive(Debug)]
-pub struct Recent {
-    sent: VecDeque<Sent>,
-    reach: usize,
-}
+/// In the order of their arrival.
+#[derive(Debug, Default)]
+pub struct Recent(VecDeque<Sent>);
 
 impl Recent {
-    /// A `reach` of 0 keeps nothing.
-    pub fn new(reach: usize) -> Recent {
-        Recent { sent: VecDeque::new(), reach: reach.min(MOST) }
-    }
-
     pub fn is_empty(&self) -> bool {
-        self.sent.is_empty()
+        self.0.is_empty()
     }
 
-    pub fn keep(&mut self, value: &[u8], user: Range<usize>, place: u32) {
-        if self.reach == 0 {
-            return;
-        }
-        let full = self.sent.len() == self.reach;
-        let mut sent = if full { self.sent.pop_front() } else { None }.unwrap_or_default();
+    /// Copies the value; the allocation of one that is given up is used again.
+    pub fn keep(&mut self, value: &[u8], (user, place): (Range<usize>, u32), arrived_ms: i64) {
+        let mut sent = if self.0.len() == MOST { self.0.pop_front() } else { None }.unwrap_or_default();
         sent.value.clear();
         sent.value.extend_from_slice(value);
-        (sent.user, sent.place) = (user, place);
-        self.sent.push_back(sent);
+        (sent.user, sent.place, sent.arrived_ms) = (user, place, arrived_ms);
+        self.0.push_back(sent);
     }
 
-    /// Any of those kept, of which there must be one.
-    pub fn pick(&self, chance: &mut Chance) -> &Sent {
-        &self.sent[chance.below(self.sent.len() as u32) as usize]
+    /// Any of those that arrived in the last ten seconds; the last one where none did. There must be one.
+    pub fn pick(&mut self, now_ms: i64, chance: &mut Chance) -> &Sent {
+        let old = self.0.partition_point(|sent| sent.arrived_ms < now_ms - WITHIN_MS);
+        self.0.drain(..old.min(self.0.len() - 1));
+        &self.0[chance.below(self.0.len() as u32) as usize]
     }
 }
 
@@ -56,24 +51,28 @@ impl Recent {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_last_ones_are_picked() {
-        let mut recent = Recent::new(3);
+    fn check(arrivals_ms: impl Iterator<Item = i64>, now_ms: i64, expect: Range<i64>) {
+        let mut recent = Recent::default();
         assert!(recent.is_empty());
-        for number in 0..10_u8 {
-            recent.keep(&[number], 0..1, 0);
-        }
+        arrivals_ms.for_each(|ms| recent.keep(&ms.to_be_bytes(), (0..1, 0), ms));
         let mut chance = Chance::new(1, 0);
-        let mut seen: Vec<u8> = (0..100).map(|_| recent.pick(&mut chance).value[0]).collect();
+        let mut seen: Vec<i64> = (0..50_000).map(|_| recent.pick(now_ms, &mut chance).arrived_ms).collect();
         seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen, [7, 8, 9]);
+        assert_eq!((seen[0], seen[seen.len() - 1]), (expect.start, expect.end - 1));
     }
 
     #[test]
-    fn without_a_reach_nothing_is_kept() {
-        let mut recent = Recent::new(0);
-        recent.keep(b"a", 0..1, 0);
-        assert!(recent.is_empty());
+    fn only_those_of_the_last_ten_seconds_are_picked() {
+        check((0..20).map(|n| n * 1_000), 19_500, 10_000..19_001);
+    }
+
+    #[test]
+    fn last_one_is_picked_however_long_it_is_ago() {
+        check([1, 2, 3].into_iter(), 1_000_000, 3..4);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept() {
+        check(0..5_000, 5_000, 5_000 - MOST as i64..5_000);
     }
 }

@@ -72,6 +72,11 @@ impl Visits {
         }
     }
 
+    /// Nobody does anything for once; answers when, in milliseconds.
+    pub fn pass(&mut self) -> i64 {
+        self.clock.tick()
+    }
+
     fn arrive(&mut self) -> Visit {
         let session = self.sessions;
         self.sessions = self.sessions.wrapping_add(1);

@@ -11,6 +11,7 @@ mod boards;
 mod commit;
 mod coverage;
 mod desk;
+mod due;
 mod ending;
 mod epoch;
 mod error;
@@ -28,6 +29,7 @@ mod worker;
 
 pub use board::{Board, BoardState, Stage, TaskReport, Waiter};
 pub use boards::{Boards, InstanceState};
+pub use due::{BATCH_RECORDS, Gathered};
 pub use error::{Halt, RuntimeError};
 pub use instance::{Finished, Instance, InstanceOptions};
 pub use links::LinkSettings;

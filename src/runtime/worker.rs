@@ -16,24 +16,17 @@ use crate::postgres::Owned;
 use super::board::{Stage, TaskReport};
 use super::coverage::Watch;
 use super::desk::{Desk, DeskSettings};
+use super::due::{BATCH_RECORDS, Gathered};
 use super::links::Links;
 use super::replay::REPLAY_RECORDS;
 use super::slot::{FIRST_RETRY, Fed, Slot, Unfed};
 use super::taking::Taker;
 use super::{Halt, Prepared, RuntimeError, StopFlag};
 
-/// Records taken from the client in one go.
-const BATCH_RECORDS: usize = 10_000;
-/// Rows that they add to at most. Why: an epoch is cut between batches, and a record adds to a row for each window that
-/// holds it.
+/// Rows that the records of a batch add to at most. Why: an epoch is cut between batches, and a record adds to a row for
+/// each window that holds it.
 const BATCH_ROWS: usize = 100_000;
-/// An epoch under backlog grows to this many records, bytes of output or this age.
-const EPOCH_RECORDS: usize = 50_000;
-const EPOCH_BYTES: usize = 64 << 20;
-const EPOCH_AGE: Duration = Duration::from_secs(1);
-/// Longest sleep when nothing comes.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// The same while a task is being taken: what the taker hands over wakes nobody.
+/// Longest sleep while a task is being taken: what the taker hands over wakes nobody.
 const TAKING_WAIT: Duration = Duration::from_millis(5);
 /// A task that was quiet for so long is settled, so that a crash after it is no riddle.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
@@ -59,8 +52,7 @@ pub struct Worker {
     pub(super) letting_go: bool,
     /// Records of live tasks since the last epoch.
     pub(super) pending: usize,
-    /// When the last epoch was cut. Why: counted from the first record instead, one that comes during a commit would wait
-    /// for that commit, then for a whole interval, then for its own commit.
+    /// When the last epoch was cut.
     pub(super) epoch_cut: Instant,
     /// The last batch was full: there is a backlog.
     backlog: bool,
@@ -134,7 +126,7 @@ impl Worker {
             self.receive_taken()?;
             let read = self.read_batch()?;
             self.make_cuts()?;
-            if self.is_due() {
+            if self.gathered().is_due(self.commit_interval()) {
                 self.commit()?;
             }
             self.look_after()?;
@@ -254,18 +246,18 @@ impl Worker {
         Ok(())
     }
 
-    fn is_due(&self) -> bool {
-        if self.pending == 0 {
-            return false;
+    fn gathered(&self) -> Gathered {
+        let running = self.slots.values().filter_map(Slot::running);
+        Gathered {
+            records: self.pending,
+            bytes: running.map(|running| running.task.pending_bytes()).sum(),
+            age: self.links.clock.monotonic() - self.epoch_cut,
+            backlog: self.backlog,
         }
-        let age = self.links.clock.monotonic() - self.epoch_cut;
-        let interval = Duration::from_micros(self.plan.commit_interval.0.unsigned_abs());
-        let bytes: usize =
-            self.slots.values().filter_map(Slot::running).map(|running| running.task.pending_bytes()).sum();
-        age >= EPOCH_AGE.max(interval)
-            || self.pending >= EPOCH_RECORDS
-            || bytes >= EPOCH_BYTES
-            || (age >= interval && !self.backlog)
+    }
+
+    fn commit_interval(&self) -> Duration {
+        Duration::from_micros(self.plan.commit_interval.0.unsigned_abs())
     }
 
     fn settle_when_quiet(&mut self) -> Result<(), Halt> {
@@ -395,11 +387,7 @@ impl Worker {
         if self.slots.values().any(|slot| matches!(slot, Slot::Taking { .. })) {
             return TAKING_WAIT;
         }
-        if self.pending == 0 {
-            return IDLE_WAIT;
-        }
-        let interval = Duration::from_micros(self.plan.commit_interval.0.unsigned_abs());
-        interval.saturating_sub(self.links.clock.monotonic() - self.epoch_cut).min(IDLE_WAIT)
+        self.gathered().idle_wait(self.commit_interval())
     }
 
     /// Writes the moment on the board; at most every so often unless something happened.

@@ -18,6 +18,8 @@ use super::kafka::{join, read, settings, unique};
 
 const START: &str = "2026-01-30T01:00:00Z";
 const ENRICHED: &str = "pipelines/enriched-activity.yaml";
+/// Profiles of systems whose pipelines are not all there; no other file may be missing.
+const WITHOUT_PIPELINE: [&str; 3] = ["clickstream-minute", "clickstream-10m", "user-sessions"];
 
 /// What a command said; its answer may be no text.
 struct Said {
@@ -156,7 +158,6 @@ fn same_seed_makes_the_same_bytes() {
 
 #[test]
 fn every_pipeline_takes_the_events_of_its_profile() {
-    let mut tried = Vec::new();
     for (profile, pipeline) in [
         ("user-activity", "pipelines/user-activity.yaml"),
         ("enriched-activity", ENRICHED),
@@ -165,16 +166,14 @@ fn every_pipeline_takes_the_events_of_its_profile() {
         ("user-sessions", "pipelines/user-sessions.yaml"),
         ("w1", "bench/w1.yaml"),
     ] {
-        if !Path::new(&path(pipeline)).exists() {
+        if !Path::new(&path(pipeline)).exists() && WITHOUT_PIPELINE.contains(&profile) {
             continue;
         }
         let events = lines(profile, &["--events", "1500"]).stdout;
         let said = try_lines(pipeline, &events, &["--fail-on-dead"]);
         assert_eq!(said.code, 0, "{profile}: {}", said.stderr);
         assert_eq!(said.json()["verdicts"][0]["read"], 1_500, "{profile}");
-        tried.push(profile);
     }
-    assert!(tried.contains(&"enriched-activity") && tried.contains(&"w1"), "{tried:?}");
 }
 
 #[test]

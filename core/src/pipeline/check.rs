@@ -9,7 +9,7 @@ use super::connection::connections;
 use super::keys::{BAD_DATA, FILE, LATE};
 use super::names::Name;
 use super::open::{Fields, named};
-use super::plan::{Plan, RecordOutput};
+use super::plan::{DEFAULT_COMMIT_INTERVAL, Plan, RecordOutput};
 use super::problem::Problems;
 use super::raw::Item;
 use super::record::{MAX_SET, record};
@@ -22,7 +22,6 @@ use crate::model::Span;
 const MAX_SOURCES: usize = 64;
 const MAX_AGGREGATES: usize = 256;
 const MAX_RECORDS: usize = 64;
-const DEFAULT_INTERVAL: Span = Span::from_millis(100);
 const INTERVALS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const DEFAULT_DEAD_LETTER_TABLE: &str = "dead_letters";
 /// Tables and views of schema `millstream` that are not for dead letters.
@@ -67,7 +66,7 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
     }
     let mut plan = Plan {
         application: application?.into(),
-        commit_interval: commit_interval?.unwrap_or(DEFAULT_INTERVAL),
+        commit_interval: commit_interval?.unwrap_or(DEFAULT_COMMIT_INTERVAL),
         connections: connections?,
         sources: sources.into_iter().map(|s| s.source).collect::<Option<_>>()?,
         dead_letter_table: dead_letter_table?,

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use crate::expr::Expr;
 use crate::model::{DataType, EventTime, Span, Value};
 
+/// `commit_interval` of a file that does not say it.
+pub const DEFAULT_COMMIT_INTERVAL: Span = Span::from_millis(100);
+
 /// Everything a run needs to know. Made only by `check`.
 #[derive(Clone, Debug)]
 pub struct Plan {

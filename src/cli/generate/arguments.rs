@@ -63,7 +63,7 @@ pub struct GenerateArguments {
     /// How late they are, from at least to at most
     #[arg(long, value_name = "LEAST..MOST", help_heading = FAULTS, value_parser = spans)]
     late_by: Option<(Duration, Duration)>,
-    /// The share of events that repeat one of the last ten seconds, byte for byte
+    /// The share of events that repeat a sound one of the last ten seconds, byte for byte
     #[arg(long, value_name = "PERCENT", help_heading = FAULTS)]
     duplicates: Option<Share>,
     /// The share of values that nobody can read: no JSON, no UTF-8, no user, a time that is none

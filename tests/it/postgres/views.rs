@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use millstream::postgres::{ClusterIdentity, Ddl, Session, SessionDelta, SessionRow};
+use millstream::postgres::{
+    ClusterIdentity, Ddl, ResultDelta, Session, SessionDelta, SessionRow, TaskCommit,
+};
 use millstream_core::aggregate::{Accumulator, Sketch};
-use millstream_core::engine::{PartitionSketch, SessionChange};
+use millstream_core::engine::{AggregateCounts, PartitionSketch, SessionChange};
 use millstream_core::model::{
     EventTime, Offset, OwnerEpoch, Partition, Span, TopicPartition, Value, WindowSpan,
 };
@@ -12,11 +14,27 @@ use millstream_core::pipeline::{Plan, load};
 
 use super::fixture::*;
 
+const PIPELINES: [&str; 2] = ["user-activity.yaml", "enriched-activity.yaml"];
+/// Of both partitions. Results are final through the smaller one less the allowed hour: through 00:06.
+const WATERMARKS: [i64; 2] = [70 * MINUTE, 66 * MINUTE];
+/// Too late for page views and for active users, by partition.
+const TOO_LATE: [(i64, i64); 2] = [(2, 1), (1, 0)];
+const TABLE_WITHOUT_ZONES: &str =
+    "CREATE TABLE active_users (window_start timestamp PRIMARY KEY, window_end timestamp NOT NULL,
+        active_user_count bigint NOT NULL)";
+/// Another application with a table of the same name elsewhere, whose results are final through the year 2099.
+const ANOTHER_APPLICATION: &str = "INSERT INTO millstream.outputs VALUES ('table', 'other.active_users', 'other');
+    INSERT INTO millstream.aggregates VALUES ('other', 'active_users', 'active_users', 'other', 1, '0 s', '30 s');
+    INSERT INTO millstream.progress (application, topic, partition, topic_id, bootstrapped, start_offset, prev, next,
+        owner_epoch, epoch, hash, watermark, settled, plan_hash)
+    VALUES ('other', 'other', 0, 'id', true, 0, 0, 0, 0, 0, 0, '2099-01-01T00:00:00Z', true, 0)";
+
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Under the name that the fixture's epochs carry.
 fn plan_of(name: &str) -> Plan {
     let plan = load(&file(name), &|_| None).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
     Plan { application: APPLICATION.into(), ..plan }
@@ -35,63 +53,153 @@ async fn claimed(database: &Database, pipeline: &Plan) -> (Session, TopicPartiti
     (session, tp, owner_epoch)
 }
 
-/// The database of a pipeline that has read two views of two pages by three users.
-async fn database_of(pipeline: &Plan) -> Database {
+/// The database of a pipeline that has read views of two pages by three users from two partitions, after `before` was
+/// run there.
+async fn database_of(pipeline: &Plan, before: &str) -> Database {
     let database = Database::create().await;
-    let (mut session, tp, owner_epoch) = claimed(&database, pipeline).await;
-    let mut users = Sketch::default();
-    (0..3).for_each(|n| users.add(&Value::Bigint(n)));
-    let mut five = delta(1, "", vec![Accumulator::Distinct(None)]);
-    five.key.clear();
-    five.window = WindowSpan { start: EventTime(MINUTE), end: EventTime(MINUTE).plus(Span::from_secs(300)) };
-    five.sketches.push(PartitionSketch { column: 0, partition: Partition(0), sketch: users });
+    database.raw().await.batch_execute(before).await.unwrap();
+    let mut session = database.connect().await;
+    let topic = pipeline.sources[0].topic.clone();
+    let partitions = [(topic.clone(), 2)].into();
+    let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions };
+    session.migrate(Ddl::Apply).await.unwrap();
+    session.claim(pipeline, &ids, Ddl::Apply).await.unwrap();
+    let mut tasks = Vec::new();
+    for number in 0..2 {
+        let tp = TopicPartition::new(topic.clone(), number);
+        session.insert_bootstrap(APPLICATION, &tp, "topic-id", Offset(0), pipeline.hash).await.unwrap();
+        let owner_epoch = session.take(APPLICATION, &tp, "worker").await.unwrap().unwrap().owner_epoch;
+        tasks.push(TaskCommit { tp, ..counted(step(number, owner_epoch, 0, 9)) });
+    }
     let views = |minute, page, n| delta(minute, page, vec![Accumulator::Count(n)]);
-    let mut task = step(0, owner_epoch, 0, 9);
-    task.tp = tp;
-    (task.counts.accepted, task.counts.dead) = (8, 1);
     let by_name = |name: &str| pipeline.aggregates.iter().find(|a| *a.name == *name).expect(name);
-    TestEpoch::of(vec![task])
+    TestEpoch::of(tasks)
         .add(by_name("page_view_counts"), vec![views(1, "/a", 4), views(1, "/b", 1), views(2, "/a", 2)])
-        .add(by_name("active_users"), vec![five])
+        .add(by_name("active_users"), vec![users(1, 3), users(2, 2)])
         .run(&mut session)
         .await
         .unwrap();
+    database.raw().await.batch_execute(ANOTHER_APPLICATION).await.unwrap();
     database
+}
+
+fn counted(mut task: TaskCommit) -> TaskCommit {
+    let number = task.tp.partition.0 as usize;
+    task.watermark = Some(EventTime(WATERMARKS[number]));
+    (task.counts.accepted, task.counts.dead) = (8, 1);
+    let (views, users) = TOO_LATE[number];
+    for (name, too_late) in [("page_view_counts", views), ("active_users", users)] {
+        let counts = AggregateCounts { matched: 8, counted: 8 - too_late, too_late, partly_late: 0 };
+        task.counts.aggregates.insert(name.to_owned(), counts);
+    }
+    task
+}
+
+/// So many users in the five minutes from a minute on.
+fn users(minute: i64, count: i64) -> ResultDelta {
+    let mut sketch = Sketch::default();
+    (0..count).for_each(|n| sketch.add(&Value::Bigint(n)));
+    let mut five = delta(minute, "", vec![Accumulator::Distinct(None)]);
+    five.key.clear();
+    let start = EventTime(minute * MINUTE);
+    five.window = WindowSpan { start, end: start.plus(Span::from_secs(300)) };
+    five.sketches.push(PartitionSketch { column: 0, partition: Partition(0), sketch });
+    five
+}
+
+/// What a view shows, a line a row.
+async fn shown(database: &Database, columns: &str, view: &str) -> String {
+    database.text(&format!("SELECT concat_ws(' ', {columns}) FROM {view}")).await
+}
+
+async fn health(database: &Database, columns: &str) -> String {
+    shown(database, columns, &format!("pipeline_health WHERE application = '{APPLICATION}'")).await
 }
 
 #[tokio::test]
 async fn the_dashboards_have_their_answers() {
-    for name in ["user-activity.yaml", "enriched-activity.yaml"] {
-        let database = database_of(&plan_of(name)).await;
+    for name in PIPELINES {
+        let database = database_of(&plan_of(name), "").await;
         let sql = file("views/activity.sql");
+        // As it was before it had these columns.
+        database.raw().await.batch_execute("CREATE VIEW pipeline_health AS SELECT 1 AS late").await.unwrap();
         database.raw().await.batch_execute(&sql).await.unwrap();
         database.raw().await.batch_execute(&sql).await.unwrap();
-        let check = async |columns: &str, view: &str, expected: &str| {
-            let sql = format!("SELECT concat_ws(' ', {columns}) FROM {view}");
-            assert_eq!(database.text(&sql).await, expected, "{name}: {view}");
-        };
-        check(
-            "extract(minute from window_start), page_url, view_count",
-            "top_windows",
-            "1 /a 4\n2 /a 2\n1 /b 1",
-        )
-        .await;
-        check("extract(minute from window_start), active_user_count, final", "latest_active_users", "1 3 f")
-            .await;
-        check(
-            "page_views, pages, extract(minute from last_view), top_page, top_page_views, peak_active_users",
-            "executive_summary",
-            "7 2 3 /a 6 3",
-        )
-        .await;
-        check(
-            "application, partitions, read, accepted, duplicate, dead, too_late, balanced, caught_up,
-             extract(minute from watermark), seconds_since_commit < 3600",
-            "pipeline_health",
-            "web-analytics 1 9 8 0 1 0 t f 10 t",
-        )
-        .await;
+        for (columns, view, expected) in [
+            (
+                "extract(minute from window_start), page_url, view_count",
+                "top_windows",
+                "1 /a 4\n2 /a 2\n1 /b 1",
+            ),
+            (
+                "page_views, pages, extract(minute from last_view), top_page, top_page_views, peak_active_users",
+                "executive_summary",
+                "7 2 3 /a 6 3",
+            ),
+        ] {
+            assert_eq!(shown(&database, columns, view).await, expected, "{name}: {view}");
+        }
+        let counts = "partitions, read, accepted, duplicate, dead, balanced, too_late";
+        let expected = r#"2 18 16 0 2 t {"active_users": 1, "page_view_counts": 3}"#;
+        assert_eq!(health(&database, counts).await, expected, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_row_is_final_whatever_the_readers_time_zone_and_the_columns_type() {
+    let plan = plan_of(PIPELINES[0]);
+    for before in ["", TABLE_WITHOUT_ZONES] {
+        let database = database_of(&plan, before).await;
+        let owner = database.raw().await;
+        owner.batch_execute(&file("views/activity.sql")).await.unwrap();
+        let finals = || {
+            shown(
+                &database,
+                "extract(minute from window_end), active_user_count, final",
+                "latest_active_users",
+            )
+        };
+        for zone in ["UTC", "Asia/Tokyo", "America/New_York"] {
+            let sql = format!("ALTER DATABASE {} SET timezone TO '{zone}'", database.name);
+            owner.batch_execute(&sql).await.unwrap();
+            assert_eq!(finals().await, "7 2 f\n6 3 t", "{zone} {before}");
+        }
+        owner
+            .batch_execute("UPDATE millstream.progress SET watermark = NULL WHERE partition = 1")
+            .await
+            .unwrap();
+        assert_eq!(finals().await, "7 2 f\n6 3 f", "{before}");
+    }
+}
+
+#[tokio::test]
+async fn health_tells_a_processor_that_is_alive_from_results_that_move() {
+    let database = database_of(&plan_of(PIPELINES[0]), "").await;
+    let owner = database.raw().await;
+    owner.batch_execute(&file("views/activity.sql")).await.unwrap();
+    let caught_up = || health(&database, "caught_up");
+    let update = async |set: &str| {
+        let sql = format!("UPDATE millstream.progress SET {set}");
+        owner.batch_execute(&sql).await.unwrap();
+    };
+
+    // Nothing came for an hour, and both partitions stand at the end of their logs.
+    update("commit_time = now() - interval '1 hour', caught_up_since = now() - interval '1 hour'").await;
+    let moved = "seconds_since_commit BETWEEN 3595 AND 3700, last_seen > now() - interval '1 minute',
+        last_seen - last_commit > interval '59 minutes'";
+    assert_eq!(health(&database, moved).await, "t t t");
+    assert_eq!(caught_up().await, "t");
+
+    update("caught_up_since = NULL WHERE partition = 1").await;
+    assert_eq!(caught_up().await, "f", "one is behind");
+    update("caught_up_since = now()").await;
+    update("updated_at = now() - interval '1 hour' WHERE partition = 1").await;
+    assert_eq!(caught_up().await, "f", "nobody looks after one");
+
+    let watermark = "watermark AT TIME ZONE 'UTC'";
+    assert_eq!(health(&database, watermark).await, "1970-01-01 01:06:00");
+    update("watermark = NULL WHERE partition = 0").await;
+    assert_eq!(health(&database, watermark).await, "", "one has no watermark");
 }
 
 #[tokio::test]
