@@ -13,6 +13,7 @@ use super::dead_letters::{DeadLetter, dead_letter_sql, write_dead_letters};
 use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
+use super::records::{RecordRows, insert_rows, insert_sql};
 use super::session::{bounded, commit};
 use super::sketches::{self, SketchStatements, is_sketched, merge_sketches, sweep_sketches};
 use super::{PostgresError, Session, quote};
@@ -28,6 +29,8 @@ pub struct EpochCommit<'a> {
     pub commit_time: EventTime,
     pub tasks: &'a [TaskCommit],
     pub results: &'a [AggregateDelta<'a>],
+    /// Rows of record tables.
+    pub records: &'a [RecordRows<'a>],
     pub dead_letters: &'a [DeadLetter],
     /// The table in schema `millstream` that takes the dead letters; `None`: none does.
     pub dead_letter_table: Option<&'a str>,
@@ -114,8 +117,14 @@ impl Session {
                 merge_rows(&transaction, table, epoch.application, aggregate, rows).await?;
             }
             if let Some(statements) = &table.sketches {
-                sweep_sketches(&transaction, statements, epoch.application, aggregate).await?;
+                // What is left is looked for again with the next epoch.
+                if sweep_sketches(&transaction, statements, epoch.application, aggregate).await? {
+                    self.swept.remove(&*aggregate.name);
+                }
             }
+        }
+        for (rows, statement) in epoch.records.iter().zip(&statements.records) {
+            insert_rows(&transaction, statement, rows, epoch.commit_time).await?;
         }
         hooks(Step::RowsMerged);
         #[cfg(feature = "fault")]
@@ -149,13 +158,17 @@ impl Session {
             let sketches = self.prepare_sketches(epoch, delta.aggregate).await?;
             tables.push(TableStatements { upsert, partials, sketches });
         }
+        let mut records = Vec::new();
+        for RecordRows { output, .. } in epoch.records {
+            records.push(self.prepared(&output.table.name, &insert_sql(&output.table)).await?);
+        }
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
                 Some(self.prepared(table, &dead_letter_sql(table)).await?)
             }
             _ => None,
         };
-        Ok(EpochStatements { progress, tables, dead_letters })
+        Ok(EpochStatements { progress, tables, records, dead_letters })
     }
 }
 
@@ -163,6 +176,8 @@ struct EpochStatements {
     progress: Statement,
     /// In table order.
     tables: Vec<TableStatements>,
+    /// As the epoch has them.
+    records: Vec<Statement>,
     dead_letters: Option<Statement>,
 }
 
@@ -285,14 +300,16 @@ fn upsert_sql(aggregate: &Aggregate) -> String {
     )
 }
 
-/// How a delta meets the value that stands there. An average comes finished from its partial sums, a distinct count
-/// comes afterwards.
+/// How a delta meets the value that stands there. An average comes finished from its partial sums; a distinct count and a
+/// percentile come afterwards.
 fn merge_sql(function: Function, data_type: DataType, column: &str) -> String {
     let collate = if data_type == DataType::Text { " COLLATE \"C\"" } else { "" };
     let pair = format!("t.{column}{collate}, excluded.{column}{collate}");
     match function {
         Function::Count | Function::LateRows => format!("{column} = t.{column} + excluded.{column}"),
-        Function::ApproxDistinct => format!("{column} = t.{column}"),
+        Function::ApproxDistinct | Function::CountDistinct | Function::ApproxPercentile(_) => {
+            format!("{column} = t.{column}")
+        }
         Function::Sum => {
             format!("{column} = coalesce(t.{column} + excluded.{column}, t.{column}, excluded.{column})")
         }

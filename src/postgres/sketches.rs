@@ -1,4 +1,4 @@
-//! Sketches behind distinct counts.
+//! Columns whose numbers come after the upsert of their rows, and the sketches behind distinct counts.
 
 use std::collections::HashMap;
 
@@ -10,39 +10,59 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use super::columns::{ColumnArray, SqlTime, array_type};
+use super::quantiles::{self, QuantileStatements, add_quantiles};
 use super::results::{EpochCommit, ResultDelta};
 use super::session::bounded;
+use super::values::{self, add_values};
 use super::{PostgresError, Session, quote};
 
 const CONTEXT: &str = "millstream.sketches";
 /// Rows of one aggregate with sketches per statement: some megabytes where every sketch is full.
 pub(super) const ROWS_PER_STATEMENT: usize = 1_000;
-/// Sketches that one epoch removes at most, per aggregate.
-const SWEPT_ROWS: i64 = 10_000;
+/// Rows that one epoch removes at most, per aggregate and table.
+const SWEPT_ROWS: i64 = 20_000;
 
-/// What an epoch needs for an aggregate with sketches.
+/// What an epoch needs for an aggregate with columns whose numbers come after its upsert.
 pub(super) struct SketchStatements {
-    write: Statement,
-    read: Statement,
+    /// Of distinct counts by sketches.
+    sketches: Option<DistinctStatements>,
+    /// Of exact ones.
+    values: Option<Statement>,
+    quantiles: Option<QuantileStatements>,
     update: Statement,
     /// Where windows may have come to their end.
     sweep: Option<Sweep>,
 }
 
+struct DistinctStatements {
+    write: Statement,
+    read: Statement,
+}
+
 struct Sweep {
     watermark: Statement,
-    remove: Statement,
+    /// One per table that the aggregate keeps anything in.
+    remove: Vec<Statement>,
 }
 
-/// Whether an aggregate keeps sketches.
+/// Whether an aggregate keeps more of its rows than stands in them.
 pub(super) fn is_sketched(aggregate: &Aggregate) -> bool {
-    distinct_columns(aggregate).next().is_some()
+    columns(aggregate, comes_after).next().is_some()
 }
 
-/// The indexes of selected columns with a distinct count.
-fn distinct_columns(aggregate: &Aggregate) -> impl Iterator<Item = usize> {
-    let distinct = |(index, function)| (function == Function::ApproxDistinct).then_some(index);
-    aggregate.select.iter().map(|s| s.function).enumerate().filter_map(distinct)
+/// Whether the number of a column is known only once its row is locked.
+fn comes_after(function: Function) -> bool {
+    matches!(function, Function::ApproxDistinct | Function::CountDistinct | Function::ApproxPercentile(_))
+}
+
+/// The indexes of the selected columns with such a function.
+fn columns(aggregate: &Aggregate, with: fn(Function) -> bool) -> impl Iterator<Item = usize> {
+    let with = move |(index, function)| with(function).then_some(index);
+    aggregate.select.iter().map(|s| s.function).enumerate().filter_map(with)
+}
+
+fn is_approx_distinct(function: Function) -> bool {
+    function == Function::ApproxDistinct
 }
 
 impl Session {
@@ -55,19 +75,47 @@ impl Session {
         if !is_sketched(aggregate) {
             return Ok(None);
         }
+        let has = |with| columns(aggregate, with).next().is_some();
+        let mut tables = Vec::new();
+        let sketches = if has(is_approx_distinct) {
+            tables.push(CONTEXT);
+            Some(DistinctStatements {
+                write: self.prepared(CONTEXT, WRITE).await?,
+                read: self.prepared(CONTEXT, READ).await?,
+            })
+        } else {
+            None
+        };
+        let values = if has(|f| f == Function::CountDistinct) {
+            tables.push(values::CONTEXT);
+            Some(self.prepared(values::CONTEXT, values::INSERT).await?)
+        } else {
+            None
+        };
+        let quantiles = if has(|f| matches!(f, Function::ApproxPercentile(_))) {
+            tables.push(quantiles::CONTEXT);
+            Some(QuantileStatements {
+                read: self.prepared(quantiles::CONTEXT, quantiles::READ).await?,
+                write: self.prepared(quantiles::CONTEXT, quantiles::WRITE).await?,
+            })
+        } else {
+            None
+        };
+        let update = self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?;
         let sweep = match self.may_sweep(epoch, aggregate) {
-            true => Some(Sweep {
-                watermark: self.prepared(CONTEXT, WATERMARK).await?,
-                remove: self.prepared(CONTEXT, REMOVE).await?,
-            }),
+            true => Some(self.prepare_sweep(&tables).await?),
             false => None,
         };
-        Ok(Some(SketchStatements {
-            write: self.prepared(CONTEXT, WRITE).await?,
-            read: self.prepared(CONTEXT, READ).await?,
-            update: self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?,
-            sweep,
-        }))
+        Ok(Some(SketchStatements { sketches, values, quantiles, update, sweep }))
+    }
+
+    async fn prepare_sweep(&mut self, tables: &[&str]) -> Result<Sweep, PostgresError> {
+        let watermark = self.prepared(CONTEXT, WATERMARK).await?;
+        let mut remove = Vec::new();
+        for table in tables {
+            remove.push(self.prepared(table, &remove_sql(table)).await?);
+        }
+        Ok(Sweep { watermark, remove })
     }
 
     /// Whether the watermarks of these tasks have passed windows since this was asked last.
@@ -98,11 +146,16 @@ const WATERMARK: &str = "SELECT CASE WHEN count(p.watermark) >= max(a.partitions
     WHERE a.application = $1 AND a.aggregate = $2";
 
 /// Why: another worker may be at the same work; neither waits for the other.
-const REMOVE: &str = "DELETE FROM millstream.sketches WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM millstream.sketches s
-        WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key < $3 LIMIT $4 FOR UPDATE SKIP LOCKED))";
+fn remove_sql(table: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM {table} s
+        WHERE s.application = $1 AND s.aggregate = $2 AND s.row_key < $3 LIMIT $4 FOR UPDATE SKIP LOCKED))"
+    )
+}
 
-/// Writes the estimates of one aggregate's distinct columns where they are not there yet.
+/// Writes the numbers that come after the upsert where they are not there yet. An exact distinct count grows, the others
+/// are as computed.
 fn update_sql(aggregate: &Aggregate) -> String {
     let table = &aggregate.table;
     let (mut arrays, mut aliases, mut same) = (Vec::new(), Vec::new(), Vec::new());
@@ -114,12 +167,17 @@ fn update_sql(aggregate: &Aggregate) -> String {
         same.push(format!("t.{} = u.c{i}{cast}", quote(name)));
     }
     let (mut set, mut changed) = (Vec::new(), Vec::new());
-    for index in distinct_columns(aggregate) {
-        let (name, i) = (quote(&aggregate.select[index].name), aliases.len());
-        arrays.push(format!("${}::bigint[]", i + 1));
+    for selected in columns(aggregate, comes_after).map(|index| &aggregate.select[index]) {
+        let (name, i) = (quote(&selected.name), aliases.len());
+        arrays.push(format!("${}::{}", i + 1, array_type(selected.data_type).0));
         aliases.push(format!("c{i}"));
-        set.push(format!("{name} = u.c{i}"));
-        changed.push(format!("t.{name} IS DISTINCT FROM u.c{i}"));
+        if selected.function == Function::CountDistinct {
+            set.push(format!("{name} = t.{name} + u.c{i}"));
+            changed.push(format!("u.c{i} <> 0"));
+        } else {
+            set.push(format!("{name} = u.c{i}"));
+            changed.push(format!("t.{name} IS DISTINCT FROM u.c{i}"));
+        }
     }
     format!(
         "UPDATE {} AS t SET {} FROM unnest({}) u ({}) WHERE {} AND ({})",
@@ -141,10 +199,7 @@ struct Brought<'r> {
     sketches: Vec<Vec<u8>>,
 }
 
-/// Writes the sketches of an epoch and the estimates of the rows they belong to.
-///
-/// Order: the result rows are locked already, by the upsert of an earlier statement. Whoever comes second to a row
-/// waited there, and reads here, with a snapshot of its own, what the first one wrote.
+/// Writes what an epoch adds to sketches and values, and the numbers of the rows they belong to.
 pub(super) async fn merge_sketches(
     transaction: &Transaction<'_>,
     statements: &SketchStatements,
@@ -152,6 +207,38 @@ pub(super) async fn merge_sketches(
     aggregate: &Aggregate,
     rows: &[ResultDelta],
 ) -> Result<(), PostgresError> {
+    let mut estimates = match &statements.sketches {
+        Some(statements) => {
+            merge_distinct(transaction, statements, application, (aggregate, rows)).await?.into_iter()
+        }
+        None => Vec::new().into_iter(),
+    };
+    let mut numbers = Vec::new();
+    for column in columns(aggregate, comes_after) {
+        let array = match (aggregate.select[column].function, &statements.values, &statements.quantiles) {
+            (Function::CountDistinct, Some(statement), _) => {
+                add_values(transaction, statement, application, (aggregate, column), rows).await?
+            }
+            (Function::ApproxPercentile(q), _, Some(statements)) => {
+                add_quantiles(transaction, statements, application, (aggregate, column, q), rows).await?
+            }
+            _ => ColumnArray::Bigint(estimates.next().expect("an estimate per column")),
+        };
+        numbers.push(array);
+    }
+    write_numbers(transaction, &statements.update, (aggregate, rows), numbers).await
+}
+
+/// Writes the sketches of an epoch; answers per distinct column the estimates of the rows.
+///
+/// Order: the result rows are locked already, by the upsert of an earlier statement. Whoever comes second to a row
+/// waited there, and reads here, with a snapshot of its own, what the first one wrote.
+async fn merge_distinct(
+    transaction: &Transaction<'_>,
+    statements: &DistinctStatements,
+    application: &str,
+    (aggregate, rows): (&Aggregate, &[ResultDelta]),
+) -> Result<Vec<Vec<Option<i64>>>, PostgresError> {
     let mut brought = Brought::default();
     for (row, sketch) in rows.iter().flat_map(|row| row.sketches.iter().map(move |s| (row, s))) {
         brought.row_keys.push(&row.row_key);
@@ -166,8 +253,7 @@ pub(super) async fn merge_sketches(
     let others = bounded(CONTEXT, transaction.query(&statements.read, &ours)).await?;
     let ours: [&(dyn ToSql + Sync); 6] = [&application, &name, row_keys, columns, partitions, sketches];
     bounded(CONTEXT, transaction.execute(&statements.write, &ours)).await?;
-    let estimates = estimates(aggregate, rows, &others)?;
-    write_estimates(transaction, &statements.update, (aggregate, rows), estimates).await
+    estimates(aggregate, rows, &others)
 }
 
 /// Per distinct column the estimates of the rows.
@@ -189,14 +275,14 @@ fn estimates(
         Some(Sketch::estimate_of_all(mine.chain(read.get(&place).into_iter().flatten())))
     };
     let of_column = |column| rows.iter().map(|row| estimate(row, column)).collect();
-    Ok(distinct_columns(aggregate).map(of_column).collect())
+    Ok(columns(aggregate, is_approx_distinct).map(of_column).collect())
 }
 
-async fn write_estimates(
+async fn write_numbers(
     transaction: &Transaction<'_>,
     statement: &Statement,
     (aggregate, rows): (&Aggregate, &[ResultDelta]),
-    estimates: Vec<Vec<Option<i64>>>,
+    numbers: Vec<ColumnArray<'_>>,
 ) -> Result<(), PostgresError> {
     let table = &aggregate.table;
     let mut arrays = Vec::new();
@@ -212,29 +298,33 @@ async fn write_estimates(
         }
         arrays.push(array);
     }
-    arrays.extend(estimates.into_iter().map(ColumnArray::Bigint));
+    arrays.extend(numbers);
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(ColumnArray::parameter).collect();
     bounded(&table.name, transaction.execute(statement, &parameters)).await?;
     Ok(())
 }
 
-/// Removes the sketches of windows that no partition can reach any more: their rows do not change again.
+/// Removes what is kept for windows that no partition can reach any more: their rows do not change again. Answers whether
+/// more of it may be left.
 pub(super) async fn sweep_sketches(
     transaction: &Transaction<'_>,
     statements: &SketchStatements,
     application: &str,
     aggregate: &Aggregate,
-) -> Result<(), PostgresError> {
-    let Some(Sweep { watermark, remove }) = &statements.sweep else { return Ok(()) };
+) -> Result<bool, PostgresError> {
+    let Some(Sweep { watermark, remove }) = &statements.sweep else { return Ok(false) };
     let name = &*aggregate.name;
     let row = bounded(CONTEXT, transaction.query_one(watermark, &[&application, &name])).await?;
-    let Some(SqlTime(least)) = row.get::<_, Option<SqlTime>>(0) else { return Ok(()) };
+    let Some(SqlTime(least)) = row.get::<_, Option<SqlTime>>(0) else { return Ok(false) };
     let live = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
     if live <= EventTime(0) {
-        return Ok(());
+        return Ok(false);
     }
-    let before = live.0.to_be_bytes();
-    let parameters: [&(dyn ToSql + Sync); 4] = [&application, &name, &&before[..], &SWEPT_ROWS];
-    bounded(CONTEXT, transaction.execute(remove, &parameters)).await?;
-    Ok(())
+    let (before, mut more) = (live.0.to_be_bytes(), false);
+    for statement in remove {
+        let parameters: [&(dyn ToSql + Sync); 4] = [&application, &name, &&before[..], &SWEPT_ROWS];
+        let removed = bounded(CONTEXT, transaction.execute(statement, &parameters)).await?;
+        more |= removed == SWEPT_ROWS.unsigned_abs();
+    }
+    Ok(more)
 }

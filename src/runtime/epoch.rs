@@ -15,8 +15,8 @@ use crate::clock::Stopwatch;
 use crate::fault::{Break, Point, Reply, broken, lost, reached};
 use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
-    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, Step,
-    TaskCommit,
+    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, RecordRows, ResultDelta,
+    Step, TaskCommit,
 };
 
 use super::links::Parts;
@@ -74,6 +74,7 @@ impl EpochContext<'_> {
         }
         let tasks: Vec<TaskCommit> = shares.iter().map(|s| task_commit(s, producer.is_none())).collect();
         let results = results(self.plan, shares).map_err(Trouble::of)?;
+        let records = records(self.plan, shares);
         let dead_letters = dead_letters(shares);
         let commit = EpochCommit {
             application,
@@ -81,6 +82,7 @@ impl EpochContext<'_> {
             commit_time: self.commit_time,
             tasks: &tasks,
             results: &results,
+            records: &records,
             dead_letters: &dead_letters,
             dead_letter_table: self.plan.dead_letter_table.as_deref(),
             #[cfg(feature = "fault")]
@@ -250,6 +252,19 @@ fn results<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<AggregateDelta<'
     }
     results.sort_by(|a, b| a.aggregate.table.name.cmp(&b.aggregate.table.name));
     Ok(results)
+}
+
+/// Rows of record tables, tables by name.
+fn records<'e>(plan: &'e Plan, shares: &[&'e Share]) -> Vec<RecordRows<'e>> {
+    let mut by_output = vec![Vec::new(); plan.record_tables.len()];
+    for row in shares.iter().flat_map(|share| &share.sealed.outputs.rows) {
+        by_output[row.output].push(row);
+    }
+    let outputs = plan.record_tables.iter().zip(by_output).filter(|(_, rows)| !rows.is_empty());
+    let mut records: Vec<RecordRows<'e>> =
+        outputs.map(|(output, rows)| RecordRows::new(output, rows)).collect();
+    records.sort_by(|a, b| a.output.table.name.cmp(&b.output.table.name));
+    records
 }
 
 fn row_key(start: EventTime, group_key: &[u8]) -> Vec<u8> {

@@ -13,7 +13,7 @@
 //! | `INSTANCE` | the identity, a random UUID |
 //! | `DRAIN` | empty; there while the instance is asked to leave its group |
 //! | `tasks/<application>/<topic>/<partition>/FORMAT` | `millstream state 1` |
-//! | `tasks/<application>/<topic>/<partition>/db/` | RocksDB with the families `meta` and `windows` |
+//! | `tasks/<application>/<topic>/<partition>/db/` | RocksDB with the families `meta`, `windows` and `dedup` |
 //! | `tasks/<application>/<topic>/<partition>.removed/` | a destroyed task, on its way out |
 
 mod dir;

@@ -7,7 +7,7 @@ use rocksdb::{
     WriteBufferManager,
 };
 
-use super::store::{META, WINDOWS};
+use super::store::{DEDUP, META, WINDOWS};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -18,6 +18,7 @@ const BLOCK_CACHE_BYTES: usize = 24 * MIB;
 const MEMTABLES_BYTES: usize = 32 * MIB;
 /// Small ones are faster for random keys.
 const WINDOWS_MEMTABLE_BYTES: usize = 16 * MIB;
+const DEDUP_MEMTABLE_BYTES: usize = 16 * MIB;
 const META_MEMTABLE_BYTES: usize = MIB;
 const UNUSED_MEMTABLE_BYTES: usize = 64 * KIB;
 /// Why: an arena takes whole blocks. With the default of 1 MiB, thirty idle tasks would fill `MEMTABLES_BYTES`, and
@@ -52,7 +53,7 @@ pub(super) fn database() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // Invariant: whatever is lost of the log when a machine loses power, both families stand at the same epoch. Each
+    // Invariant: whatever is lost of the log when a machine loses power, all families stand at the same epoch. Each
     // epoch is one batch, the log is read up to its first torn record, and families reach the tables together.
     options.set_atomic_flush(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
@@ -76,6 +77,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new("default", family(UNUSED_MEMTABLE_BYTES)),
         ColumnFamilyDescriptor::new(META, family(META_MEMTABLE_BYTES)),
         ColumnFamilyDescriptor::new(WINDOWS, family(WINDOWS_MEMTABLE_BYTES)),
+        ColumnFamilyDescriptor::new(DEDUP, family(DEDUP_MEMTABLE_BYTES)),
     ]
 }
 

@@ -7,6 +7,8 @@ mod deliberate;
 mod epochs;
 mod fencing;
 pub mod fixture;
+mod records;
 mod schema;
 mod sketches;
+mod values;
 mod views;

@@ -48,7 +48,7 @@ aggregates:
 
 /// A store that outlives its task, as a disk does.
 #[derive(Clone, Default)]
-struct Disk(Arc<Mutex<MemoryStore>>);
+pub(super) struct Disk(Arc<Mutex<MemoryStore>>);
 
 impl StateStore for Disk {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

@@ -9,6 +9,8 @@ pub enum Family {
     Meta,
     /// Accumulators by aggregate, window start and key.
     Windows,
+    /// Buckets of event time by generation and id.
+    Dedup,
 }
 
 /// One change of a `ChangeSet`.

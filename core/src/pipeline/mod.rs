@@ -9,6 +9,7 @@
 //! mutated files.
 
 mod aggregate;
+mod call;
 mod canonical;
 mod check;
 mod connection;
@@ -21,6 +22,7 @@ mod plan;
 mod problem;
 mod raw;
 mod record;
+mod record_table;
 mod scalar;
 mod schema;
 mod source;

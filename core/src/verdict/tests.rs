@@ -101,7 +101,15 @@ fn checks_pass_null_and_one_that_is_false_precedes_one_that_raises() {
     assert_eq!(checked("null"), Ok(vec![]), "null passes");
     assert_eq!(checked("2"), Ok(vec![]));
     assert_eq!(checked("3"), Ok(vec![1]));
-    assert_eq!(checked("0"), Err(DeadReason::ExpressionError), "one that raises has neither passed nor failed");
+    assert_eq!(
+        checked("0"),
+        Err(DeadReason::ExpressionError),
+        "one that raises has neither passed nor failed"
+    );
     assert_eq!(checked("14"), Err(DeadReason::CheckFailed("small".into())));
-    assert_eq!(checked("15"), Err(DeadReason::CheckFailed("small".into())), "counted for accepted records alone");
+    assert_eq!(
+        checked("15"),
+        Err(DeadReason::CheckFailed("small".into())),
+        "counted for accepted records alone"
+    );
 }

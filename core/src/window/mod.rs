@@ -1,10 +1,13 @@
-//! Windows over event time, the watermark, and lateness.
+//! Windows over event time, the watermark, lateness, and how long an id is remembered.
 //!
-//! Owns which windows a record falls into, the slices they share, and whether it comes in time. Must never see a
-//! record: times go in, spans and verdicts come out. Used by the engine for every accepted record. Tested here.
+//! Owns which windows a record falls into, the slices they share, whether it comes in time, and when a bucket of ids
+//! expires. Must never see a record: times go in, spans and verdicts come out. Used by the engine for every record that is
+//! not dead. Tested here.
 
+mod expiry;
 mod frame;
 mod watermark;
 
+pub use expiry::{Expiry, TimeBucket};
 pub use frame::Frame;
 pub use watermark::{Arrival, Horizon, Lateness, lateness, watermark};
