@@ -22,6 +22,9 @@ NOTICE = {
 USERS = {"apache": 1_861, "nasa": 2_365}
 SESSIONS = {"apache": 3_223, "nasa": 2_989}
 GAP = timedelta(minutes=30)
+# As the notice has them, and what follows from its lines: distinct ids; minutes with a click, and pairs of minute and URL.
+DISTINCT = {"apache": 9_980, "nasa": 30_968}
+WINDOWS_AND_PAIRS = {"apache": (84, 5_648), "nasa": (766, 21_057)}
 LOGS = {"apache": (events.messages, events.LINES), "nasa": (nasa.messages, nasa.LINES)}
 # A sketch counts up to 384 values one by one; beyond that its standard error is 1.6 %.
 EXACT_BELOW = 200
@@ -168,3 +171,52 @@ def test_a_real_log_gives_the_sessions_of_a_sort(log: str, partitions: int):
     }
     assert found == expected
     assert list(found) == sorted(found), "rows are sorted by the key"
+
+
+def as_clicks(sent: list[Message]) -> list[Message]:
+    """The events under the names that the clickstream's collectors give them."""
+    names = {"event_time": "event_ts", "page_url": "url"}
+    kept = {"event_id", "event_time", "user_id", "page_url", "referrer", "ip"}
+    clicks = []
+    for message in sent:
+        if message.key is not None:
+            event = {
+                names.get(name, name): value
+                for name, value in json.loads(message.value).items()
+                if name in kept
+            }
+            message = Message(message.key, json.dumps(event).encode())
+        clicks.append(message)
+    return clicks
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_a_real_log_gives_each_click_once(log: str):
+    messages, lines = LOGS[log]
+    sent = list(messages())
+    report = tried(CHECKOUT / "pipelines" / "clickstream-minute.yaml", as_clicks(sent))
+    first: dict[str, tuple[datetime, dict]] = {}
+    for time, event in parsed(sent):
+        first.setdefault(event["event_id"], (time, event))
+    dead = sum(message.key is None for message in sent)
+    verdict = report["verdicts"][0]
+    assert len(first) == DISTINCT[log]
+    counts = [verdict[name] for name in ("read", "accepted", "duplicate", "dead")]
+    assert counts == [lines, len(first), lines - dead - len(first), dead]
+
+    hits = Counter((time.replace(second=0), event["page_url"]) for time, event in first.values())
+    assert (len({minute for minute, _ in hits}), len(hits)) == WINDOWS_AND_PAIRS[log]
+    table = report["aggregates"]["clickstream_agg_minute"]
+    assert (table["counted"], table["too_late"]) == (len(first), 0)
+    rows = table["rows"]
+    assert {(datetime.fromisoformat(row["window_start"]), row["url"]): row["hits"] for row in rows} == hits
+    for row in rows:
+        assert (
+            datetime.fromisoformat(row["window_end"]) - datetime.fromisoformat(row["window_start"]) == MINUTE
+        )
+
+    raw = [record["value"] for record in report["records"] if record["table"] == "clickstream_events"]
+    assert {row["event_id"]: (datetime.fromisoformat(row["event_ts"]), row["url"]) for row in raw} == {
+        number: (time, event["page_url"]) for number, (time, event) in first.items()
+    }
+    assert len(raw) == len(first)

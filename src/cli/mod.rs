@@ -20,6 +20,7 @@ mod status;
 mod test;
 mod try_file;
 mod validate;
+mod warnings;
 
 use std::process::ExitCode;
 

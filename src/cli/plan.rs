@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use clap::Args;
-use millstream_core::model::Span;
+use millstream_core::expr::Expr;
 use millstream_core::pipeline::{
-    Aggregate, Encoding, Field, Function, OnFail, OutputTimestamp, Plan, RecordOutput, Selected, SetValue,
-    Source, Start, Window,
+    Aggregate, Column, Encoding, Field, Function, OnFail, OutputTimestamp, Plan, RecordOutput, RecordTable,
+    Selected, SetValue, Source, Start, Window,
 };
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::file::FileArgument;
 use super::output::{OutputArgument, OutputFormat, answer, answer_json, grid, indented, plural, span, text};
+use super::warnings::warnings;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -51,6 +52,7 @@ struct PlanView {
     sources: Vec<SourceView>,
     aggregates: Vec<AggregateView>,
     records: Vec<RecordView>,
+    record_tables: Vec<RecordTableView>,
     tests: usize,
     warnings: Vec<String>,
 }
@@ -69,6 +71,7 @@ struct SourceView {
     keyed_by: Option<String>,
     start: String,
     checks: Vec<CheckView>,
+    dedup: Option<DedupView>,
     max_record_bytes: usize,
     dead_letter_topic: Option<String>,
     late_topic: Option<String>,
@@ -87,6 +90,12 @@ struct CheckView {
     name: String,
     expect: String,
     on_fail: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct DedupView {
+    key: Vec<String>,
+    within: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,6 +140,16 @@ struct RecordView {
 }
 
 #[derive(Debug, Serialize)]
+struct RecordTableView {
+    name: String,
+    from: String,
+    table: String,
+    /// Empty: every record is a row.
+    key: Vec<String>,
+    columns: Vec<ColumnView>,
+}
+
+#[derive(Debug, Serialize)]
 struct SetView {
     name: String,
     value: String,
@@ -145,6 +164,7 @@ fn view(plan: &Plan) -> PlanView {
         sources: plan.sources.iter().map(source).collect(),
         aggregates: plan.aggregates.iter().map(|a| aggregate(plan, a)).collect(),
         records: plan.records.iter().map(|output| record(plan, output)).collect(),
+        record_tables: plan.record_tables.iter().map(|output| record_rows(plan, output)).collect(),
         tests: plan.tests.len(),
         warnings: warnings(plan),
     }
@@ -179,6 +199,10 @@ fn source(source: &Source) -> SourceView {
                 },
             })
             .collect(),
+        dedup: source.dedup.as_ref().map(|dedup| DedupView {
+            key: dedup.key.iter().map(Expr::canonical).collect(),
+            within: span(dedup.within),
+        }),
         max_record_bytes: source.max_record_bytes,
         dead_letter_topic: source.dead_letter_topic.as_deref().map(str::to_owned),
         late_topic: source.late_topic.as_deref().map(str::to_owned),
@@ -222,11 +246,9 @@ fn aggregate(plan: &Plan, aggregate: &Aggregate) -> AggregateView {
             .table
             .columns
             .iter()
-            .map(|column| ColumnView {
-                name: column.name.to_string(),
-                sql_type: column.data_type.sql(),
-                nullable: column.nullable,
-                is: meanings.iter().find(|(name, _)| **name == column.name).map(|(_, is)| is.clone()),
+            .map(|column| {
+                let is = meanings.iter().find(|(name, _)| **name == column.name).map(|(_, is)| is.clone());
+                column_view(column, is)
             })
             .collect(),
     }
@@ -239,7 +261,12 @@ fn call(selected: &Selected) -> String {
         None => "*".to_owned(),
     };
     let filter = selected.filter.as_ref().map(|f| format!(" filter (where {})", f.canonical()));
-    format!("{}({argument}){}", selected.function.name(), filter.unwrap_or_default())
+    let (name, argument) = match selected.function {
+        Function::CountDistinct => ("count", format!("distinct {argument}")),
+        Function::ApproxPercentile(q) => (selected.function.name(), format!("{argument}, {}", q.get())),
+        other => (other.name(), argument),
+    };
+    format!("{name}({argument}){}", filter.unwrap_or_default())
 }
 
 fn record(plan: &Plan, output: &RecordOutput) -> RecordView {
@@ -256,59 +283,36 @@ fn record(plan: &Plan, output: &RecordOutput) -> RecordView {
         set: output
             .set
             .iter()
-            .map(|(name, value)| SetView {
-                name: name.to_string(),
-                value: match value {
-                    SetValue::CommitTime => "commit_time()".to_owned(),
-                    SetValue::Expr(expr) => expr.canonical(),
-                },
-            })
+            .map(|(name, value)| SetView { name: name.to_string(), value: set_value(value) })
             .collect(),
     }
 }
 
-/// What is allowed and seldom meant.
-fn warnings(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (index, source) in plan.sources.iter().enumerate() {
-        let name = &source.name;
-        let is_read = plan.aggregates.iter().any(|a| a.source.0 == index)
-            || plan.records.iter().any(|output| output.source.0 == index);
-        if !is_read {
-            warnings.push(format!("sources.{name}: nothing reads it"));
-        }
-        if source.keyed_by.is_none() {
-            warnings.push(format!(
-                "sources.{name}: no keyed_by; one key's records may be in several partitions, each with a watermark of \
-                 its own, and rows are merged from all of them"
-            ));
-        }
-        if source.dead_letter_topic.is_none() && plan.dead_letter_table.is_none() {
-            warnings.push(format!(
-                "sources.{name}: dead records are only counted; see bad_data.topic and .table"
-            ));
-        }
+fn record_rows(plan: &Plan, output: &RecordTable) -> RecordTableView {
+    let columns = output.table.columns.iter().zip(&output.values);
+    RecordTableView {
+        name: output.name.to_string(),
+        from: plan.sources[output.source.0].name.to_string(),
+        table: output.table.name.clone(),
+        key: output.table.key.iter().map(ToString::to_string).collect(),
+        columns: columns.map(|(column, value)| column_view(column, Some(set_value(value)))).collect(),
     }
-    for aggregate in &plan.aggregates {
-        let name = &aggregate.name;
-        if aggregate.allowed_lateness == Span::ZERO {
-            let passed = match aggregate.window {
-                Window::Session { .. } => "its time and the gap is not counted",
-                Window::Tumbling { .. } | Window::Sliding { .. } => "a window's end is not counted in it",
-            };
-            warnings.push(format!(
-                "aggregates.{name}: allowed lateness is 0; what comes after the watermark has passed {passed}"
-            ));
-        }
-        let source = &plan.sources[aggregate.source.0];
-        if source.late_topic.is_none() {
-            warnings.push(format!("aggregates.{name}: too late records are only counted; see late.topic"));
-        }
+}
+
+fn column_view(column: &Column, is: Option<String>) -> ColumnView {
+    ColumnView {
+        name: column.name.to_string(),
+        sql_type: column.data_type.sql(),
+        nullable: column.nullable,
+        is,
     }
-    if plan.tests.is_empty() {
-        warnings.push("tests: there are none; `millstream test` would run them without a server".to_owned());
+}
+
+fn set_value(value: &SetValue) -> String {
+    match value {
+        SetValue::CommitTime => "commit_time()".to_owned(),
+        SetValue::Expr(expr) => expr.canonical(),
     }
-    warnings
 }
 
 fn tables(view: &PlanView) -> String {
@@ -327,6 +331,14 @@ fn tables(view: &PlanView) -> String {
     }
     for output in &view.records {
         out.push_str(&record_table(output));
+    }
+    for RecordTableView { name, from, table, key, columns } in &view.record_tables {
+        let rows = match key.as_slice() {
+            [] => "every record".to_owned(),
+            key => format!("the first record by ({})", key.join(", ")),
+        };
+        let columns = indented(&column_grid(columns, key));
+        let _ = write!(out, "\nrecords {name}\n {from} to table {table}, {rows}\n{columns}");
     }
     let _ = writeln!(out, "\n{}", plural(view.tests, "test"));
     for warning in &view.warnings {
@@ -370,17 +382,14 @@ fn source_table(source: &SourceView) -> String {
         }
         out.push_str(&indented(&checks));
     }
+    if let Some(dedup) = &source.dedup {
+        let _ = writeln!(out, "  one record of each {}, within {}", dedup.key.join(", "), dedup.within);
+    }
     out
 }
 
 fn aggregate_table(aggregate: &AggregateView) -> String {
-    let mut columns = grid(&["column", "sql type", "null", "key", "is"]);
-    for column in &aggregate.columns {
-        let key = if aggregate.key.contains(&column.name) { "key" } else { "" };
-        let null = if column.nullable { "null" } else { "not null" };
-        let is = column.is.as_deref().unwrap_or_default();
-        columns.add_row([&column.name, column.sql_type, null, key, is].map(text));
-    }
+    let columns = column_grid(&aggregate.columns, &aggregate.key);
     let condition = aggregate.condition.as_ref().map(|c| format!(", where {c}"));
     let latest = aggregate
         .latest
@@ -398,6 +407,17 @@ fn aggregate_table(aggregate: &AggregateView) -> String {
         latest.unwrap_or_default(),
         indented(&columns)
     )
+}
+
+fn column_grid(columns: &[ColumnView], key: &[String]) -> comfy_table::Table {
+    let mut table = grid(&["column", "sql type", "null", "key", "is"]);
+    for column in columns {
+        let key = if key.contains(&column.name) { "key" } else { "" };
+        let null = if column.nullable { "null" } else { "not null" };
+        let is = column.is.as_deref().unwrap_or_default();
+        table.add_row([&column.name, column.sql_type, null, key, is].map(text));
+    }
+    table
 }
 
 fn record_table(output: &RecordView) -> String {

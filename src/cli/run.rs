@@ -26,6 +26,8 @@ use super::state_dir::StateDirArgument;
 
 /// Windows kept in memory per task beyond what changed; the rest is read back on demand.
 const WINDOW_BYTES: usize = 64 << 20;
+/// What memory keeps of the ids of a source with `dedup`, per task.
+const ID_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Args)]
 pub struct RunArguments {
@@ -151,6 +153,7 @@ fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure
             workers: arguments.workers.unwrap_or_else(one_per_core),
             until_end: arguments.until_end,
             window_bytes: WINDOW_BYTES,
+            id_bytes: ID_BYTES,
             ddl: if arguments.no_ddl { Ddl::CheckOnly } else { Ddl::Apply },
         },
     };

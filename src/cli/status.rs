@@ -275,6 +275,7 @@ fn tables(status: &Status) -> String {
     if status.tasks.iter().any(|task| task.counts.is_some()) {
         out.push('\n');
         out.push_str(&verdicts(&status.tasks));
+        out.push_str(&checks(&status.tasks));
         out.push_str(&aggregates(&status.tasks));
     } else {
         let _ = writeln!(out, "\nno progress is recorded yet");
@@ -332,6 +333,17 @@ fn verdicts(tasks: &[TaskStatus]) -> String {
         table.add_row(row.chain([text(reasons.join(", "))]));
     }
     indented(&table)
+}
+
+/// Accepted records that failed a check which only counts.
+fn checks(tasks: &[TaskStatus]) -> String {
+    let mut table = grid(&["task", "check", "failed"]);
+    for task in tasks {
+        for (name, failed) in task.counts.iter().flat_map(|counts| &counts.checks) {
+            table.add_row([text(task_name(task)), text(name), number(failed)]);
+        }
+    }
+    if table.is_empty() { String::new() } else { format!("\n{}", indented(&table)) }
 }
 
 fn aggregates(tasks: &[TaskStatus]) -> String {

@@ -171,7 +171,7 @@ fn tables(report: &TrialReport) -> String {
     for aggregate in &report.aggregates {
         out.push_str(&rows(aggregate));
     }
-    out.push_str(&messages("records", &report.records, &["output", "topic", "key", "value"], record));
+    out.push_str(&messages("records", &report.records, &["output", "to", "key", "value"], record));
     let columns = ["source", "partition", "offset", "reason", "detail", "value"];
     out.push_str(&messages("dead letters", &report.dead_letters, &columns, dead_letter));
     let columns = ["source", "partition", "offset", "aggregate", "watermark", "late by ms", "value"];
@@ -218,7 +218,8 @@ fn messages<T>(title: &str, all: &[T], columns: &[&str], cells: fn(&T) -> Vec<co
 
 fn record(record: &TrialRecord) -> Vec<comfy_table::Cell> {
     let key = or_dash(record.key.as_deref());
-    vec![text(&record.output), text(&record.topic), text(key), text(record.value.get())]
+    let to = record.topic.as_deref().or(record.table.as_deref()).unwrap_or_default();
+    vec![text(&record.output), text(to), text(key), text(record.value.get())]
 }
 
 fn dead_letter(dead: &TrialDeadLetter) -> Vec<comfy_table::Cell> {

@@ -26,7 +26,7 @@ pub fn validate(arguments: &ValidateArguments) -> Exit {
         arguments.file.file.display(),
         plural(plan.sources.len(), "source"),
         plural(plan.aggregates.len(), "aggregate"),
-        plural(plan.records.len(), "record output"),
+        plural(plan.records.len() + plan.record_tables.len(), "record output"),
         plural(plan.tests.len(), "test"),
     );
     answer(&text, Exit::Ok)

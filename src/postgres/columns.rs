@@ -74,8 +74,11 @@ impl<'a> ColumnArray<'a> {
     pub(super) fn push_accumulator(&mut self, accumulator: &'a Accumulator) {
         match (self, accumulator) {
             (ColumnArray::Bigint(array), Accumulator::Count(n)) => array.push(Some(*n)),
-            // A new row's estimate is written once all its sketches are known.
-            (ColumnArray::Bigint(array), Accumulator::Distinct(_)) => array.push(Some(0)),
+            // Of a new row these are written once all that is behind them is known.
+            (ColumnArray::Bigint(array), Accumulator::Distinct(_) | Accumulator::Values(_)) => {
+                array.push(Some(0))
+            }
+            (ColumnArray::Double(array), Accumulator::Quantiles(_)) => array.push(None),
             (ColumnArray::Numeric(array), Accumulator::Integer { sum, count }) => {
                 array.push((*count > 0).then(|| sum.to_string()));
             }

@@ -1,11 +1,13 @@
 //! PostgreSQL, the participant that decides.
 //!
 //! Owns one session per worker, the schema `millstream` with its migrations, the progress rows with their fence,
-//! result tables and their views, partial sums, sketches and dead letters. Must never make anything of an epoch visible unless the progress
-//! rows of all its tasks matched (I4), and never report an indefinite COMMIT as a failure or as a success (I6).
+//! result tables and their views, partial sums, sketches, distinct values, rows of records and dead letters. Must never make
+//! anything of an epoch visible unless the progress rows of all its tasks matched (I4), and never report an indefinite COMMIT
+//! as a failure or as a success (I6).
 //! An `EpochCommit` comes in and a `CommitOutcome` goes out; recovery reads `ProgressRow`s. `target` -> `tls` ->
-//! `session` connect; `migrate`, `tables` and `latest` prepare; `progress`, `results`, `partials`, `sketches`, `sessions` and
-//! `dead_letters` serve the epoch. Tested by `tests/it/postgres.rs` on a real server.
+//! `session` connect; `migrate`, `tables` and `latest` prepare; `progress`, `results`, `partials`, `sketches`, `values`,
+//! `quantiles`, `sweep`, `sessions`, `records` and `dead_letters` serve the epoch. Tested by `tests/it/postgres.rs` on a real
+//! server.
 
 mod columns;
 mod dead_letters;
@@ -16,6 +18,8 @@ mod latest;
 mod migrate;
 mod partials;
 mod progress;
+mod quantiles;
+mod records;
 mod results;
 mod session;
 mod sessions;
@@ -24,12 +28,14 @@ mod sweep;
 mod tables;
 mod target;
 mod tls;
+mod values;
 
 pub use dead_letters::DeadLetter;
 #[cfg(feature = "fault")]
 pub use deliberate::Deliberate;
 pub use error::{OutputConflict, PostgresError, TableFault};
 pub use progress::{AggregateCounts, Backend, Owned, ProgressRow, TaskCommit, TaskCounts};
+pub use records::RecordRows;
 pub use results::{AggregateDelta, CommitOutcome, EpochCommit, ResultDelta, Step};
 pub use session::Session;
 pub use sessions::{SessionDelta, SessionRow};

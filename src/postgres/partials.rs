@@ -9,7 +9,7 @@ use super::PostgresError;
 use super::results::ResultDelta;
 use super::session::bounded;
 
-const CONTEXT: &str = "millstream.partials";
+pub(super) const CONTEXT: &str = "millstream.partials";
 
 /// The upsert of partial sums; returns the merged ones in the order of its input.
 pub(super) fn partials_sql() -> &'static str {

@@ -13,6 +13,7 @@ use super::dead_letters::{DeadLetter, dead_letter_sql, write_dead_letters};
 use super::deliberate::{self, Deliberate};
 use super::partials::{merge_partials, partials_sql};
 use super::progress::{Backend, TaskCommit, key};
+use super::records::{RecordRows, insert_rows, insert_sql};
 use super::session::{bounded, commit};
 use super::sessions::{SessionDelta, SessionStatements, write_sessions};
 use super::sketches::{self, SketchStatements, is_sketched, merge_sketches};
@@ -31,6 +32,8 @@ pub struct EpochCommit<'a> {
     pub tasks: &'a [TaskCommit],
     pub results: &'a [AggregateDelta<'a>],
     pub sessions: &'a [SessionDelta<'a>],
+    /// Rows of record tables.
+    pub records: &'a [RecordRows<'a>],
     pub dead_letters: &'a [DeadLetter],
     /// The table in schema `millstream` that takes the dead letters; `None`: none does.
     pub dead_letter_table: Option<&'a str>,
@@ -123,6 +126,9 @@ impl Session {
             }
         }
         write_sessions(&transaction, &statements.sessions, epoch).await?;
+        for (rows, statement) in epoch.records.iter().zip(&statements.records) {
+            insert_rows(&transaction, statement, rows, epoch.commit_time).await?;
+        }
         hooks(Step::RowsMerged);
         #[cfg(feature = "fault")]
         deliberate::before_dead_letters(&transaction, &epoch.deliberate).await?;
@@ -158,13 +164,17 @@ impl Session {
             tables.push(TableStatements { upsert, partials, sketches, sweep });
         }
         let sessions = self.prepare_sessions(epoch).await?;
+        let mut records = Vec::new();
+        for RecordRows { output, .. } in epoch.records {
+            records.push(self.prepared(&output.table.name, &insert_sql(&output.table)).await?);
+        }
         let dead_letters = match epoch.dead_letter_table {
             Some(table) if !epoch.dead_letters.is_empty() => {
                 Some(self.prepared(table, &dead_letter_sql(table)).await?)
             }
             _ => None,
         };
-        Ok(EpochStatements { progress, tables, sessions, dead_letters })
+        Ok(EpochStatements { progress, tables, sessions, records, dead_letters })
     }
 }
 
@@ -174,6 +184,8 @@ struct EpochStatements {
     tables: Vec<TableStatements>,
     /// In table order.
     sessions: Vec<SessionStatements>,
+    /// As the epoch has them.
+    records: Vec<Statement>,
     dead_letters: Option<Statement>,
 }
 
@@ -297,14 +309,16 @@ fn upsert_sql(aggregate: &Aggregate) -> String {
     )
 }
 
-/// How a delta meets the value that stands there. An average comes finished from its partial sums, a distinct count
-/// comes afterwards.
+/// How a delta meets the value that stands there. An average comes finished from its partial sums; a distinct count and a
+/// percentile come afterwards.
 fn merge_sql(function: Function, data_type: DataType, column: &str) -> String {
     let collate = if data_type == DataType::Text { " COLLATE \"C\"" } else { "" };
     let pair = format!("t.{column}{collate}, excluded.{column}{collate}");
     match function {
         Function::Count | Function::LateRows => format!("{column} = t.{column} + excluded.{column}"),
-        Function::ApproxDistinct => format!("{column} = t.{column}"),
+        Function::ApproxDistinct | Function::CountDistinct | Function::ApproxPercentile(_) => {
+            format!("{column} = t.{column}")
+        }
         Function::Sum => {
             format!("{column} = coalesce(t.{column} + excluded.{column}, t.{column}, excluded.{column})")
         }

@@ -1,4 +1,4 @@
-//! Sketches behind distinct counts.
+//! Columns whose numbers come after the upsert of their rows, and the sketches behind distinct counts.
 
 use std::collections::HashMap;
 
@@ -8,30 +8,66 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use super::columns::{ColumnArray, array_type};
+use super::quantiles::{self, QuantileStatements, add_quantiles};
 use super::results::ResultDelta;
 use super::session::bounded;
+use super::values::{self, add_values};
 use super::{PostgresError, Session, quote};
 
 const CONTEXT: &str = "millstream.sketches";
 /// Rows of one aggregate with sketches per statement: a megabyte for each partition where every sketch is full.
 pub(super) const ROWS_PER_STATEMENT: usize = 250;
 
-/// What an epoch needs for an aggregate with sketches.
+/// What an epoch needs for an aggregate with columns whose numbers come after its upsert.
 pub(super) struct SketchStatements {
-    write: Statement,
-    read: Statement,
+    /// Of distinct counts by sketches.
+    sketches: Option<DistinctStatements>,
+    /// Of exact ones.
+    values: Option<Statement>,
+    quantiles: Option<QuantileStatements>,
     update: Statement,
 }
 
-/// Whether an aggregate keeps sketches.
-pub(super) fn is_sketched(aggregate: &Aggregate) -> bool {
-    distinct_columns(aggregate).next().is_some()
+struct DistinctStatements {
+    write: Statement,
+    read: Statement,
 }
 
-/// The indexes of selected columns with a distinct count.
-fn distinct_columns(aggregate: &Aggregate) -> impl Iterator<Item = usize> {
-    let distinct = |(index, function)| (function == Function::ApproxDistinct).then_some(index);
-    aggregate.select.iter().map(|s| s.function).enumerate().filter_map(distinct)
+/// Whether an aggregate keeps more of its rows than stands in them.
+pub(super) fn is_sketched(aggregate: &Aggregate) -> bool {
+    columns(aggregate, comes_after).next().is_some()
+}
+
+/// Whether the number of a column is known only once its row is locked.
+fn comes_after(function: Function) -> bool {
+    matches!(function, Function::ApproxDistinct | Function::CountDistinct | Function::ApproxPercentile(_))
+}
+
+/// The indexes of the selected columns with such a function.
+fn columns(aggregate: &Aggregate, with: fn(Function) -> bool) -> impl Iterator<Item = usize> {
+    let with = move |(index, function)| with(function).then_some(index);
+    aggregate.select.iter().map(|s| s.function).enumerate().filter_map(with)
+}
+
+fn is_approx_distinct(function: Function) -> bool {
+    function == Function::ApproxDistinct
+}
+
+fn is_count_distinct(function: Function) -> bool {
+    function == Function::CountDistinct
+}
+
+fn is_percentile(function: Function) -> bool {
+    matches!(function, Function::ApproxPercentile(_))
+}
+
+/// The tables in which an aggregate keeps more of its rows than stands in them.
+pub(super) fn tables(aggregate: &Aggregate) -> impl Iterator<Item = &'static str> {
+    let has = |with| columns(aggregate, with).next().is_some();
+    let distinct = has(is_approx_distinct).then_some(CONTEXT);
+    let values = has(is_count_distinct).then_some(values::CONTEXT);
+    let quantiles = has(is_percentile).then_some(quantiles::CONTEXT);
+    [distinct, values, quantiles].into_iter().flatten()
 }
 
 impl Session {
@@ -43,11 +79,27 @@ impl Session {
         if !is_sketched(aggregate) {
             return Ok(None);
         }
-        Ok(Some(SketchStatements {
-            write: self.prepared(CONTEXT, WRITE).await?,
-            read: self.prepared(CONTEXT, READ).await?,
-            update: self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?,
-        }))
+        let has = |with| columns(aggregate, with).next().is_some();
+        let sketches = match has(is_approx_distinct) {
+            true => Some(DistinctStatements {
+                write: self.prepared(CONTEXT, WRITE).await?,
+                read: self.prepared(CONTEXT, READ).await?,
+            }),
+            false => None,
+        };
+        let values = match has(is_count_distinct) {
+            true => Some(self.prepared(values::CONTEXT, values::INSERT).await?),
+            false => None,
+        };
+        let quantiles = match has(is_percentile) {
+            true => Some(QuantileStatements {
+                read: self.prepared(quantiles::CONTEXT, quantiles::READ).await?,
+                write: self.prepared(quantiles::CONTEXT, quantiles::WRITE).await?,
+            }),
+            false => None,
+        };
+        let update = self.prepared(&aggregate.table.name, &update_sql(aggregate)).await?;
+        Ok(Some(SketchStatements { sketches, values, quantiles, update }))
     }
 }
 
@@ -64,7 +116,8 @@ const READ: &str = "SELECT s.row_key, s.column_name, s.sketch FROM millstream.sk
         SELECT FROM unnest($4::bytea[], $5::text[], $6::int[]) u (row_key, column_name, partition)
         WHERE u.row_key = s.row_key AND u.column_name = s.column_name AND u.partition = s.partition)";
 
-/// Writes the estimates of one aggregate's distinct columns where they are not there yet.
+/// Writes the numbers that come after the upsert where they are not there yet. An exact distinct count grows, the others
+/// are as computed.
 fn update_sql(aggregate: &Aggregate) -> String {
     let table = &aggregate.table;
     let (mut arrays, mut aliases, mut same) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,12 +129,17 @@ fn update_sql(aggregate: &Aggregate) -> String {
         same.push(format!("t.{} = u.c{i}{cast}", quote(name)));
     }
     let (mut set, mut changed) = (Vec::new(), Vec::new());
-    for index in distinct_columns(aggregate) {
-        let (name, i) = (quote(&aggregate.select[index].name), aliases.len());
-        arrays.push(format!("${}::bigint[]", i + 1));
+    for selected in columns(aggregate, comes_after).map(|index| &aggregate.select[index]) {
+        let (name, i) = (quote(&selected.name), aliases.len());
+        arrays.push(format!("${}::{}", i + 1, array_type(selected.data_type).0));
         aliases.push(format!("c{i}"));
-        set.push(format!("{name} = u.c{i}"));
-        changed.push(format!("t.{name} IS DISTINCT FROM u.c{i}"));
+        if selected.function == Function::CountDistinct {
+            set.push(format!("{name} = t.{name} + u.c{i}"));
+            changed.push(format!("u.c{i} <> 0"));
+        } else {
+            set.push(format!("{name} = u.c{i}"));
+            changed.push(format!("t.{name} IS DISTINCT FROM u.c{i}"));
+        }
     }
     format!(
         "UPDATE {} AS t SET {} FROM unnest({}) u ({}) WHERE {} AND ({})",
@@ -103,10 +161,7 @@ struct Brought<'r> {
     sketches: Vec<Vec<u8>>,
 }
 
-/// Writes the sketches of an epoch and the estimates of the rows they belong to.
-///
-/// Order: the result rows are locked already, by the upsert of an earlier statement. Whoever comes second to a row
-/// waited there, and reads here, with a snapshot of its own, what the first one wrote.
+/// Writes what an epoch adds to sketches and values, and the numbers of the rows they belong to.
 pub(super) async fn merge_sketches(
     transaction: &Transaction<'_>,
     statements: &SketchStatements,
@@ -114,6 +169,38 @@ pub(super) async fn merge_sketches(
     aggregate: &Aggregate,
     rows: &[ResultDelta],
 ) -> Result<(), PostgresError> {
+    let mut estimates = match &statements.sketches {
+        Some(statements) => {
+            merge_distinct(transaction, statements, application, (aggregate, rows)).await?.into_iter()
+        }
+        None => Vec::new().into_iter(),
+    };
+    let mut numbers = Vec::new();
+    for column in columns(aggregate, comes_after) {
+        let array = match (aggregate.select[column].function, &statements.values, &statements.quantiles) {
+            (Function::CountDistinct, Some(statement), _) => {
+                add_values(transaction, statement, application, (aggregate, column), rows).await?
+            }
+            (Function::ApproxPercentile(q), _, Some(statements)) => {
+                add_quantiles(transaction, statements, application, (aggregate, column, q), rows).await?
+            }
+            _ => ColumnArray::Bigint(estimates.next().expect("an estimate per column")),
+        };
+        numbers.push(array);
+    }
+    write_numbers(transaction, &statements.update, (aggregate, rows), numbers).await
+}
+
+/// Writes the sketches of an epoch; answers per distinct column the estimates of the rows.
+///
+/// Order: the result rows are locked already, by the upsert of an earlier statement. Whoever comes second to a row
+/// waited there, and reads here, with a snapshot of its own, what the first one wrote.
+async fn merge_distinct(
+    transaction: &Transaction<'_>,
+    statements: &DistinctStatements,
+    application: &str,
+    (aggregate, rows): (&Aggregate, &[ResultDelta]),
+) -> Result<Vec<Vec<Option<i64>>>, PostgresError> {
     let mut brought = Brought::default();
     for (row, sketch) in rows.iter().flat_map(|row| row.sketches.iter().map(move |s| (row, s))) {
         brought.row_keys.push(&row.row_key);
@@ -128,8 +215,7 @@ pub(super) async fn merge_sketches(
     let others = bounded(CONTEXT, transaction.query(&statements.read, &ours)).await?;
     let ours: [&(dyn ToSql + Sync); 6] = [&application, &name, row_keys, columns, partitions, sketches];
     bounded(CONTEXT, transaction.execute(&statements.write, &ours)).await?;
-    let estimates = estimates(aggregate, rows, &others)?;
-    write_estimates(transaction, &statements.update, (aggregate, rows), estimates).await
+    estimates(aggregate, rows, &others)
 }
 
 /// Per distinct column the estimates of the rows.
@@ -151,14 +237,14 @@ fn estimates(
         Some(Sketch::estimate_of_all(mine.chain(read.get(&place).into_iter().flatten())))
     };
     let of_column = |column| rows.iter().map(|row| estimate(row, column)).collect();
-    Ok(distinct_columns(aggregate).map(of_column).collect())
+    Ok(columns(aggregate, is_approx_distinct).map(of_column).collect())
 }
 
-async fn write_estimates(
+async fn write_numbers(
     transaction: &Transaction<'_>,
     statement: &Statement,
     (aggregate, rows): (&Aggregate, &[ResultDelta]),
-    estimates: Vec<Vec<Option<i64>>>,
+    numbers: Vec<ColumnArray<'_>>,
 ) -> Result<(), PostgresError> {
     let table = &aggregate.table;
     let mut arrays = Vec::new();
@@ -174,7 +260,7 @@ async fn write_estimates(
         }
         arrays.push(array);
     }
-    arrays.extend(estimates.into_iter().map(ColumnArray::Bigint));
+    arrays.extend(numbers);
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(ColumnArray::parameter).collect();
     bounded(&table.name, transaction.execute(statement, &parameters)).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Removing what stands behind result rows that no partition can change any more: sketches and partial sums.
+//! Removing what stands behind result rows that no partition can change any more: sketches, distinct values, partial sums.
 
 use millstream_core::model::EventTime;
 use millstream_core::pipeline::{Aggregate, Function};
@@ -9,8 +9,7 @@ use tokio_postgres::{Statement, Transaction};
 use super::columns::SqlTime;
 use super::results::EpochCommit;
 use super::session::bounded;
-use super::sketches::is_sketched;
-use super::{PostgresError, Session};
+use super::{PostgresError, Session, partials, sketches};
 
 const CONTEXT: &str = "millstream.progress";
 /// Rows that one epoch removes at most of each table, per aggregate; the next one goes on.
@@ -24,11 +23,10 @@ pub(super) struct Sweep {
     removes: Vec<Statement>,
 }
 
-/// The tables in schema `millstream` in which rows of an aggregate have something behind them.
+/// The tables in which rows of an aggregate have something behind them.
 fn tables(aggregate: &Aggregate) -> impl Iterator<Item = &'static str> {
     let averages = aggregate.select.iter().any(|s| s.function == Function::Avg);
-    let sketches = is_sketched(aggregate).then_some("sketches");
-    sketches.into_iter().chain(averages.then_some("partials"))
+    sketches::tables(aggregate).chain(averages.then_some(partials::CONTEXT))
 }
 
 /// The least watermark of all partitions; null while one has none.
@@ -41,7 +39,7 @@ const WATERMARK: &str = "SELECT CASE WHEN count(p.watermark) >= max(a.partitions
 /// Why `SKIP LOCKED`: another worker may be at the same work; neither waits for the other.
 fn remove_sql(table: &str) -> String {
     format!(
-        "DELETE FROM millstream.{table} WHERE ctid = ANY (ARRAY(SELECT s.ctid FROM millstream.{table} s
+        "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT s.ctid FROM {table} s
             WHERE s.application = $1 AND s.aggregate = $2 AND (s.row_key < $3 OR s.row_key >= '\\x80'::bytea)
             LIMIT $4 FOR UPDATE SKIP LOCKED))"
     )
@@ -63,7 +61,7 @@ impl Session {
         }
         let mut removes = Vec::new();
         for table in tables(aggregate) {
-            removes.push(self.prepared(CONTEXT, &remove_sql(table)).await?);
+            removes.push(self.prepared(table, &remove_sql(table)).await?);
         }
         Ok(Some(Sweep { done, watermark: self.prepared(CONTEXT, WATERMARK).await?, removes }))
     }

@@ -54,8 +54,7 @@ impl Session {
             let name = format!("{}/{name}", ids.cluster_id);
             conflicts.extend(claim_output(&transaction, plan, "topic", &name).await?.err());
         }
-        for aggregate in &plan.aggregates {
-            let table = &aggregate.table;
+        for (table, storage) in owned_tables(plan) {
             let found = find_table(&transaction, &table.name).await?;
             let owned = claim_output(&transaction, plan, "table", &found.qualified).await?;
             if owned == Ok(Claim::First) && found.exists && !is_empty(&transaction, &table.name).await? {
@@ -65,12 +64,14 @@ impl Session {
             match (found.exists, ddl) {
                 (true, _) => faults.extend(check_table(&transaction, table, &found.qualified).await?),
                 (false, Ddl::Apply) => {
-                    bounded(&table.name, transaction.batch_execute(&result_table_sql(table))).await?;
+                    bounded(&table.name, transaction.batch_execute(&table_sql(table, storage))).await?;
                 }
                 (false, Ddl::CheckOnly) => {
                     faults.push(TableFault { table: found.qualified, fault: "does not exist".to_owned() });
                 }
             }
+        }
+        for aggregate in &plan.aggregates {
             match claim_latest(&transaction, plan, aggregate, ddl).await? {
                 Ok(found) => faults.extend(found),
                 Err(conflict) => conflicts.push(conflict),
@@ -97,8 +98,10 @@ pub fn ddl_sql(plan: &Plan) -> String {
     if dead_letters != STANDARD_DEAD_LETTERS {
         sql.push_str(&format!("\n{};\n", dead_letter_table_sql(dead_letters)));
     }
+    for (table, storage) in owned_tables(plan) {
+        sql.push_str(&format!("\n{};\n", table_sql(table, storage)));
+    }
     for aggregate in &plan.aggregates {
-        sql.push_str(&format!("\n{};\n", result_table_sql(&aggregate.table)));
         if let Some(latest) = &aggregate.table.latest {
             sql.push_str(&format!("\n{};\n", latest_view_sql(aggregate, latest)));
         }
@@ -107,8 +110,9 @@ pub fn ddl_sql(plan: &Plan) -> String {
         "\nGRANT USAGE ON SCHEMA millstream TO :\"role\";
 GRANT SELECT ON ALL TABLES IN SCHEMA millstream TO :\"role\";
 GRANT INSERT, UPDATE ON millstream.application, millstream.outputs, millstream.progress, millstream.partials,
-    millstream.aggregates, millstream.sketches TO :\"role\";
-GRANT DELETE ON millstream.aggregates, millstream.sketches, millstream.partials TO :\"role\";
+    millstream.aggregates, millstream.sketches, millstream.distinct_values, millstream.quantiles TO :\"role\";
+GRANT DELETE ON millstream.aggregates, millstream.sketches, millstream.partials, millstream.distinct_values,
+    millstream.quantiles TO :\"role\";
 GRANT INSERT ON millstream.{} TO :\"role\";\n",
         quote(dead_letters)
     ));
@@ -118,8 +122,21 @@ GRANT INSERT ON millstream.{} TO :\"role\";\n",
         let remove = if sessions { ", DELETE" } else { "" };
         sql.push_str(&format!("GRANT SELECT, INSERT, UPDATE{remove} ON {table} TO :\"role\";\n"));
     }
+    for output in &plan.record_tables {
+        let table = quote(&output.table.name);
+        sql.push_str(&format!("GRANT SELECT, INSERT ON {table} TO :\"role\";\n"));
+    }
     sql.push_str("COMMIT;\n");
     sql
+}
+
+/// The tables that this pipeline writes, and how they are stored.
+///
+/// Why: a result row changes with every epoch of its window; room in its page keeps the change out of the index. Rows of
+/// records never change.
+fn owned_tables(plan: &Plan) -> impl Iterator<Item = (&ResultTable, &'static str)> {
+    let results = plan.aggregates.iter().map(|aggregate| (&aggregate.table, " WITH (fillfactor = 70)"));
+    results.chain(plan.record_tables.iter().map(|output| (&output.table, "")))
 }
 
 async fn claim_application(
@@ -213,9 +230,8 @@ async fn is_empty(transaction: &Transaction<'_>, name: &str) -> Result<bool, Pos
     Ok(bounded(name, transaction.query_one(&sql, &[])).await?.get(0))
 }
 
-/// Why: a row changes with every epoch of its window; room in its page keeps the change out of the index.
-fn result_table_sql(table: &ResultTable) -> String {
-    let columns: Vec<String> = table
+fn table_sql(table: &ResultTable, storage: &str) -> String {
+    let mut lines: Vec<String> = table
         .columns
         .iter()
         .map(|column| {
@@ -223,13 +239,11 @@ fn result_table_sql(table: &ResultTable) -> String {
             format!("    {} {}{null}", quote(&column.name), column.data_type.sql())
         })
         .collect();
-    let key: Vec<String> = table.key.iter().map(|name| quote(name)).collect();
-    format!(
-        "CREATE TABLE {} (\n{},\n    PRIMARY KEY ({})\n) WITH (fillfactor = 70)",
-        quote(&table.name),
-        columns.join(",\n"),
-        key.join(", ")
-    )
+    if !table.key.is_empty() {
+        let key: Vec<String> = table.key.iter().map(|name| quote(name)).collect();
+        lines.push(format!("    PRIMARY KEY ({})", key.join(", ")));
+    }
+    format!("CREATE TABLE {} (\n{}\n){storage}", quote(&table.name), lines.join(",\n"))
 }
 
 /// One column of an existing table.
@@ -271,7 +285,8 @@ async fn check_table(
     let mut wanted: Vec<&str> = table.key.iter().map(|name| &**name).collect();
     key.sort_unstable();
     wanted.sort_unstable();
-    if key != wanted {
+    // Without a key of ours any other will do, as long as rows get one by themselves.
+    if !wanted.is_empty() && key != wanted {
         faults.push(format!("primary key is ({}), not ({})", key.join(", "), wanted.join(", ")));
     }
     Ok(faults.into_iter().map(|fault| TableFault { table: qualified.to_owned(), fault }).collect())

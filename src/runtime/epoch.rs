@@ -15,8 +15,8 @@ use crate::clock::Stopwatch;
 use crate::fault::{Break, Point, Reply, broken, lost, reached};
 use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
-    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, ResultDelta, SessionDelta,
-    SessionRow, Step, TaskCommit,
+    AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, RecordRows, ResultDelta,
+    SessionDelta, SessionRow, Step, TaskCommit,
 };
 
 use super::links::Parts;
@@ -75,6 +75,7 @@ impl EpochContext<'_> {
         let tasks: Vec<TaskCommit> = shares.iter().map(|s| task_commit(s, producer.is_none())).collect();
         let results = results(self.plan, shares).map_err(Trouble::of)?;
         let sessions = sessions(self.plan, shares).map_err(Trouble::of)?;
+        let records = records(self.plan, shares);
         let dead_letters = dead_letters(shares);
         let commit = EpochCommit {
             application,
@@ -83,6 +84,7 @@ impl EpochContext<'_> {
             tasks: &tasks,
             results: &results,
             sessions: &sessions,
+            records: &records,
             dead_letters: &dead_letters,
             dead_letter_table: self.plan.dead_letter_table.as_deref(),
             #[cfg(feature = "fault")]
@@ -270,6 +272,19 @@ fn sessions<'p>(plan: &'p Plan, shares: &[&Share]) -> Result<Vec<SessionDelta<'p
 fn group_key(bytes: &[u8]) -> Result<Vec<Value<'static>>, RuntimeError> {
     let corrupt = |e| StoreError::Corrupt(format!("a group key: {e}"));
     Ok(decode_group_key(bytes).map_err(corrupt)?)
+}
+
+/// Rows of record tables, tables by name.
+fn records<'e>(plan: &'e Plan, shares: &[&'e Share]) -> Vec<RecordRows<'e>> {
+    let mut by_output = vec![Vec::new(); plan.record_tables.len()];
+    for row in shares.iter().flat_map(|share| &share.sealed.outputs.rows) {
+        by_output[row.output].push(row);
+    }
+    let outputs = plan.record_tables.iter().zip(by_output).filter(|(_, rows)| !rows.is_empty());
+    let mut records: Vec<RecordRows<'e>> =
+        outputs.map(|(output, rows)| RecordRows::new(output, rows)).collect();
+    records.sort_by(|a, b| a.output.table.name.cmp(&b.output.table.name));
+    records
 }
 
 fn row_key(start: EventTime, group_key: &[u8]) -> Vec<u8> {

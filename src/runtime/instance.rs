@@ -45,6 +45,8 @@ pub struct InstanceOptions {
     pub until_end: bool,
     /// Bounds the clean windows kept in memory, per task.
     pub window_bytes: usize,
+    /// Bounds what memory keeps of the ids of a source with `dedup`, per task.
+    pub id_bytes: usize,
     pub ddl: Ddl,
 }
 
@@ -185,6 +187,7 @@ impl Instance {
             prepared: prepared.clone(),
             state_dir: self.state_dir.clone(),
             window_bytes: self.options.window_bytes,
+            id_bytes: self.options.id_bytes,
         };
         member.board.update(self.clock.now(), |board| board.waiting_for.clear());
         let name = format!("worker-{}", member.number);

@@ -30,6 +30,7 @@ pub struct Taker {
     pub prepared: Arc<Prepared>,
     pub state_dir: Arc<StateDir>,
     pub window_bytes: usize,
+    pub id_bytes: usize,
 }
 
 /// How far the taker got.
@@ -241,6 +242,7 @@ impl Taker {
         let store = Box::new(found.store);
         let (identity, judge) = (errand.identity.clone(), Arc::clone(errand.judge));
         let mut task = Task::open(identity, judge, store, resume, self.window_bytes);
+        task.load_ids(self.id_bytes).map_err(RuntimeError::from)?;
         task.own(row.owner_epoch, row.counts.clone());
         let verify = task.fingerprint().filter(|f| f.offset >= found.low);
         let at = verify.map_or(start.state_from, |f| f.offset);

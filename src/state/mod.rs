@@ -14,7 +14,7 @@
 //! | `DRAIN` | empty; there while the instance is asked to leave its group |
 //! | `DRAINED` | empty; its answer, until whoever asked has seen it |
 //! | `tasks/<application>/<topic>/<partition>/FORMAT` | `millstream state 1` |
-//! | `tasks/<application>/<topic>/<partition>/db/` | RocksDB with the families `meta`, `windows` and `sessions` |
+//! | `tasks/<application>/<topic>/<partition>/db/` | RocksDB with the families `meta`, `windows`, `sessions` and `dedup` |
 //! | `tasks/<application>/<topic>/<partition>.removed/` | a destroyed task, on its way out |
 
 mod dir;

@@ -7,7 +7,7 @@ use rocksdb::{
     WriteBufferManager,
 };
 
-use super::store::{META, SESSIONS, WINDOWS};
+use super::store::{DEDUP, META, SESSIONS, WINDOWS};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -18,6 +18,7 @@ const BLOCK_CACHE_BYTES: usize = 24 * MIB;
 const MEMTABLES_BYTES: usize = 32 * MIB;
 /// Small ones are faster for random keys.
 const WINDOWS_MEMTABLE_BYTES: usize = 16 * MIB;
+const DEDUP_MEMTABLE_BYTES: usize = 16 * MIB;
 const META_MEMTABLE_BYTES: usize = MIB;
 const UNUSED_MEMTABLE_BYTES: usize = 64 * KIB;
 /// Why: an arena takes whole blocks. With the default of 1 MiB, thirty idle tasks would fill `MEMTABLES_BYTES`, and
@@ -77,6 +78,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(META, family(META_MEMTABLE_BYTES)),
         ColumnFamilyDescriptor::new(WINDOWS, family(WINDOWS_MEMTABLE_BYTES)),
         ColumnFamilyDescriptor::new(SESSIONS, family(WINDOWS_MEMTABLE_BYTES)),
+        ColumnFamilyDescriptor::new(DEDUP, family(DEDUP_MEMTABLE_BYTES)),
     ]
 }
 

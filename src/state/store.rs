@@ -13,6 +13,7 @@ use super::{StateError, options};
 pub(super) const META: &str = "meta";
 pub(super) const WINDOWS: &str = "windows";
 pub(super) const SESSIONS: &str = "sessions";
+pub(super) const DEDUP: &str = "dedup";
 const DB_DIR: &str = "db";
 
 /// One task's state on disk. A batch survives the death of the process; after a loss of power the store stands at
@@ -54,6 +55,7 @@ impl TaskStore {
             Family::Meta => META,
             Family::Windows => WINDOWS,
             Family::Sessions => SESSIONS,
+            Family::Dedup => DEDUP,
         };
         let missing = || StoreError::Corrupt(format!("{}: no family '{name}'", self.path.display()));
         self.db.cf_handle(name).ok_or_else(missing)
@@ -150,7 +152,8 @@ fn put_key(change: &Change) -> Option<(Family, &[u8])> {
 /// Refuses a database with families of another program or version.
 fn check_families(dir: &Path, db: &Path) -> Result<(), StateError> {
     let found = DB::list_cf(&Options::default(), db).map_err(|error| open_error(dir, &error))?;
-    match found.iter().find(|name| ![META, WINDOWS, SESSIONS, "default"].contains(&name.as_str())) {
+    let known = [META, WINDOWS, SESSIONS, DEDUP, "default"];
+    match found.iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => {
             Err(StateError::Foreign { dir: dir.into(), detail: format!("it has an unknown family '{name}'") })
         }

@@ -143,7 +143,7 @@ fn store_of_another_format_or_with_unknown_families_is_refused() {
     check("it has db but no FORMAT");
     let (_parent, other) = fresh();
     drop(open(&other));
-    let families = ["default", "meta", "windows", "sessions", "sessions_v7"];
+    let families = ["default", "meta", "windows", "sessions", "dedup", "sessions_v7"];
     let mut options = rocksdb::Options::default();
     options.create_missing_column_families(true);
     drop(

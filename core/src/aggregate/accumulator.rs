@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::model::{DataType, Date, EventTime, Value};
 use crate::pipeline::{Function, Selected};
 
-use super::{Sketch, nearest_quotient};
+use super::{Quantiles, Sketch, nearest_quotient};
 
 /// What one aggregate function keeps. SQL null rules: nulls are skipped; without a value all but counts are null.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +31,10 @@ pub enum Accumulator {
     Distinct(Option<Box<Sketch>>),
     /// `late_rows()`: how many records were late for the windows that start before these times, in their order.
     Late(Vec<(EventTime, i64)>),
+    /// `count(distinct)`: the values, each by the xxh3-128 of its encoding. Of windows, those of an epoch only.
+    Values(BTreeSet<u128>),
+    /// `approx_percentile`. Of windows, those of an epoch only.
+    Quantiles(Quantiles),
 }
 
 /// Bytes that no accumulator wrote.
@@ -49,7 +56,14 @@ impl Accumulator {
             (Function::Max, _) => Accumulator::Max(Value::Null),
             (Function::ApproxDistinct, _) => Accumulator::Distinct(None),
             (Function::LateRows, _) => Accumulator::Late(Vec::new()),
+            (Function::CountDistinct, _) => Accumulator::Values(BTreeSet::new()),
+            (Function::ApproxPercentile(_), _) => Accumulator::Quantiles(Quantiles::default()),
         }
+    }
+
+    /// Whether the database keeps what a row has seen, and local state nothing: an epoch adds what it has of its own.
+    pub fn is_of_epochs(&self) -> bool {
+        matches!(self, Accumulator::Values(_) | Accumulator::Quantiles(_))
     }
 
     /// Adds one argument; `count(*)` and `late_rows()` pass any value that is not null. The record is late for the
@@ -61,6 +75,11 @@ impl Accumulator {
                 late_before.into_iter().for_each(|before| add_late(counts, before, 1));
             }
             (Accumulator::Distinct(sketch), v) => sketch.get_or_insert_default().add(v),
+            (Accumulator::Values(values), v) => {
+                values.insert(identity(v));
+            }
+            (Accumulator::Quantiles(quantiles), Value::Bigint(v)) => quantiles.add(*v as f64),
+            (Accumulator::Quantiles(quantiles), Value::Double(v)) => quantiles.add(*v),
             (Accumulator::Count(n), _) => *n += 1,
             (Accumulator::Integer { sum, count }, Value::Bigint(v)) => {
                 *sum += i128::from(*v);
@@ -98,6 +117,8 @@ impl Accumulator {
             (Accumulator::Late(kept), Accumulator::Late(counts)) => {
                 counts.iter().for_each(|(late_before, n)| add_late(kept, *late_before, *n));
             }
+            (Accumulator::Values(kept), Accumulator::Values(values)) => kept.extend(values),
+            (Accumulator::Quantiles(kept), Accumulator::Quantiles(quantiles)) => kept.merge(quantiles),
             (kept, other) => unreachable!("one column, one kind: {kept:?} and {other:?}"),
         }
     }
@@ -118,6 +139,13 @@ impl Accumulator {
             Accumulator::Min(v) | Accumulator::Max(v) => v.clone(),
             Accumulator::Distinct(sketch) => Value::Bigint(sketch.as_ref().map_or(0, |s| s.estimate())),
             Accumulator::Late(_) => unreachable!("counted per window first"),
+            Accumulator::Values(values) => Value::Bigint(values.len() as i64),
+            Accumulator::Quantiles(quantiles) => match function {
+                Function::ApproxPercentile(q) => {
+                    quantiles.value_at(q.get()).map_or(Value::Null, Value::Double)
+                }
+                other => unreachable!("one function, one kind: {other:?}"),
+            },
         }
     }
 
@@ -137,6 +165,8 @@ impl Accumulator {
             Accumulator::Min(Value::Text(text)) | Accumulator::Max(Value::Text(text)) => text.len(),
             Accumulator::Distinct(Some(sketch)) => sketch.heap_bytes(),
             Accumulator::Late(counts) => counts.len() * size_of::<(EventTime, i64)>(),
+            Accumulator::Values(values) => values.len() * 2 * size_of::<u128>(),
+            Accumulator::Quantiles(quantiles) => quantiles.heap_bytes(),
             _ => 0,
         }
     }
@@ -151,6 +181,8 @@ impl Accumulator {
     /// | 4, 5 | min, max | value |
     /// | 6 | distinct | u32 length, the sketch as DataSketches writes it; length 0: no value yet |
     /// | 7 | late | u32 length, so many pairs of i64 microseconds, i64 |
+    /// | 8 | values | u32 length, so many u128 in order |
+    /// | 9 | quantiles | u32 length, the sketch (`quantiles.rs`) |
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Accumulator::Count(n) => {
@@ -189,6 +221,17 @@ impl Accumulator {
                     out.extend_from_slice(&n.to_le_bytes());
                 }
             }
+            Accumulator::Values(values) => {
+                out.push(8);
+                encode_length(values.len(), out);
+                values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+            }
+            Accumulator::Quantiles(quantiles) => {
+                let bytes = quantiles.to_bytes();
+                out.push(9);
+                encode_length(bytes.len(), out);
+                out.extend_from_slice(&bytes);
+            }
         }
     }
 
@@ -220,9 +263,29 @@ impl Accumulator {
                 }
                 Accumulator::Late(counts)
             }
+            8 => {
+                let mut values = BTreeSet::new();
+                for _ in 0..u32::from_le_bytes(take(bytes)?) {
+                    values.insert(u128::from_le_bytes(take(bytes)?));
+                }
+                Accumulator::Values(values)
+            }
+            9 => Accumulator::Quantiles(Quantiles::from_bytes(take_sized(bytes)?)?),
             _ => return Err(AccumulatorError("unknown kind")),
         })
     }
+}
+
+/// What stands for a value among the distinct ones of its column. Of a billion, two are taken for one with a chance of
+/// 10^-21.
+fn identity(value: &Value<'_>) -> u128 {
+    let mut bytes = Vec::with_capacity(32);
+    match value {
+        // -0 and 0 are one value.
+        Value::Double(v) if *v == 0.0 => encode_value(&Value::Double(0.0), &mut bytes),
+        value => encode_value(value, &mut bytes),
+    }
+    xxh3_128(&bytes)
 }
 
 /// Few: a slice belongs to so many windows, and the watermark passes their ends one after the other.
@@ -340,6 +403,8 @@ mod tests {
     fn the_format_is_kept() {
         let mut sketch = Sketch::default();
         sketch.add(&Value::Bigint(7));
+        let mut quantiles = Quantiles::default();
+        quantiles.add(0.0);
         for (accumulator, bytes) in [
             (Accumulator::Count(3), "010300000000000000"),
             (
@@ -352,6 +417,8 @@ mod tests {
             (Accumulator::Distinct(None), "0600000000"),
             (Accumulator::Distinct(Some(Box::new(sketch))), "060c0000000201070c03080108c1e91705"),
             (Accumulator::Late(vec![(EventTime(5), 2)]), "070100000005000000000000000200000000000000"),
+            (Accumulator::Values(BTreeSet::from([1 << 64])), "080100000000000000000000000100000000000000"),
+            (Accumulator::Quantiles(quantiles), "09050000000180800801"),
         ] {
             assert_eq!(hex(&accumulator), bytes);
             let bytes: Vec<u8> = (0..bytes.len())

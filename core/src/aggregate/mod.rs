@@ -6,9 +6,11 @@
 
 mod accumulator;
 mod average;
+mod quantiles;
 mod sketch;
 
 pub use accumulator::{Accumulator, AccumulatorError};
 pub(crate) use accumulator::{compare, encode_value};
 pub use average::nearest_quotient;
+pub use quantiles::Quantiles;
 pub use sketch::Sketch;

@@ -28,7 +28,8 @@ pub use json::write_json;
 pub use partitioner::partition_for;
 pub use splice::{SpliceNames, splice};
 pub use state::{
-    META_KEY, StateCodecError, TaskMeta, decode_group_key, decode_meta, encode_group_key, encode_meta,
-    session_prefix, session_slot_prefix, window_key, window_prefix,
+    DEDUP_HEAD, META_KEY, StateCodecError, TaskMeta, decode_dedup_key, decode_dedup_value, decode_group_key,
+    decode_meta, dedup_key, dedup_prefix, encode_group_key, encode_meta, session_prefix, session_slot_prefix,
+    window_key, window_prefix,
 };
 pub use timestamp::{TimestampError, parse_timestamp};

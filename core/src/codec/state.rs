@@ -6,6 +6,7 @@
 //! | sessions | kind 2, version 1, xxh3-64 of the aggregate's name, group key | the key's sessions by their start: each its first and last event time (i64 little endian, microseconds) and the accumulators of the selected columns |
 //! | sessions | kind 3, version 1, xxh3-64 of the aggregate's name, slot (as a window start), group key | nothing; one entry for each of kind 2: its last session is over in this slot, which is as long as the gap |
 //! | windows | kind 1, version 1, xxh3-64 of the aggregate's name (big endian), window start in microseconds (big endian, sign flipped), group key | the accumulators of the selected columns, one after the other (`aggregate`) |
+//! | dedup | kind 4, version 1, generation (u64, big endian), id (xxh3-128 of the key's encoding, big endian) | bucket of event time (i64, little endian) |
 //!
 //! A group key is the `by` values one after the other, each a tag and an order-preserving, self-delimiting encoding:
 //!
@@ -36,6 +37,10 @@ const SESSION_KIND: u8 = 2;
 const SESSION_VERSION: u8 = 1;
 const SESSION_SLOT_KIND: u8 = 3;
 const SESSION_SLOT_VERSION: u8 = 1;
+const DEDUP_KIND: u8 = 4;
+const DEDUP_VERSION: u8 = 1;
+/// The head of every key of the dedup family.
+pub const DEDUP_HEAD: [u8; 2] = [DEDUP_KIND, DEDUP_VERSION];
 
 /// What local state knows of its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +166,41 @@ pub fn session_slot_prefix(aggregate: &str, slot: i64) -> Vec<u8> {
 /// A head with a group key behind it.
 pub fn window_key(prefix: &[u8], group_key: &[u8]) -> Vec<u8> {
     [prefix, group_key].concat()
+}
+
+/// The common head of all ids of one generation; heads sort by its number.
+pub fn dedup_prefix(generation: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(26);
+    key.extend_from_slice(&DEDUP_HEAD);
+    key.extend_from_slice(&generation.to_be_bytes());
+    key
+}
+
+/// Where an id stands in a generation.
+pub fn dedup_key(generation: u64, id: u128) -> Vec<u8> {
+    let mut key = dedup_prefix(generation);
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+/// Generation and id of a key.
+///
+/// # Errors
+/// For any bytes that `dedup_key` did not write.
+pub fn decode_dedup_key(key: &[u8]) -> Result<(u64, u128), StateCodecError> {
+    let malformed = || StateCodecError::Malformed(format!("an id's key of {} bytes", key.len()));
+    let mut rest = key.strip_prefix(&DEDUP_HEAD).ok_or_else(malformed)?;
+    let found = (u64::from_be_bytes(take(&mut rest)?), u128::from_be_bytes(take(&mut rest)?));
+    if rest.is_empty() { Ok(found) } else { Err(malformed()) }
+}
+
+/// The bucket of event time in which an id was seen.
+///
+/// # Errors
+/// For anything but eight bytes.
+pub fn decode_dedup_value(value: &[u8]) -> Result<i64, StateCodecError> {
+    let malformed = |_| StateCodecError::Malformed(format!("an id's bucket of {} bytes", value.len()));
+    value.try_into().map(i64::from_le_bytes).map_err(malformed)
 }
 
 /// Appends `by` values, none of them null.

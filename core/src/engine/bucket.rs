@@ -37,7 +37,7 @@ pub struct Entry {
     /// Over all records of this partition.
     pub total: Box<[Accumulator]>,
     /// Over the records of the epoch that PostgreSQL does not hold yet; empty until the first. A sketch is not kept
-    /// twice: it stands in `total` alone.
+    /// twice: it stands in `total` alone. What is of epochs only stands here alone.
     pub delta: Vec<Accumulator>,
     dirty: bool,
     bytes: usize,
@@ -83,7 +83,9 @@ impl Bucket {
             self.dirty.push(at as u32);
         }
         for (total, value) in entry.total.iter_mut().zip(*arguments) {
-            total.add(value, *late_before);
+            if !total.is_of_epochs() {
+                total.add(value, *late_before);
+            }
         }
         let first = *rows && entry.delta.is_empty();
         if *rows {

@@ -47,6 +47,7 @@ impl TaskCounts {
 pub(super) struct Tally {
     base: TaskCounts,
     accepted: i64,
+    duplicate: i64,
     dead: i64,
     dead_by_reason: BTreeMap<String, i64>,
     checks: BTreeMap<usize, i64>,
@@ -58,6 +59,7 @@ impl Tally {
         Tally {
             base: TaskCounts::default(),
             accepted: 0,
+            duplicate: 0,
             dead: 0,
             dead_by_reason: BTreeMap::new(),
             checks: BTreeMap::new(),
@@ -74,6 +76,10 @@ impl Tally {
         for check in failed_checks {
             *self.checks.entry(*check).or_default() += 1;
         }
+    }
+
+    pub fn duplicate(&mut self) {
+        self.duplicate += 1;
     }
 
     pub fn dead(&mut self, reason: &str) {
@@ -97,8 +103,9 @@ impl Tally {
     /// Adds what was counted to the totals and answers them.
     pub fn totals(&mut self, judge: &Judge) -> TaskCounts {
         let base = &mut self.base;
-        base.read += self.accepted + self.dead;
+        base.read += self.accepted + self.duplicate + self.dead;
         base.accepted += std::mem::take(&mut self.accepted);
+        base.duplicate += std::mem::take(&mut self.duplicate);
         base.dead += std::mem::take(&mut self.dead);
         for (reason, n) in std::mem::take(&mut self.dead_by_reason) {
             *base.dead_by_reason.entry(reason).or_default() += n;

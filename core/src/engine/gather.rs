@@ -5,19 +5,23 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::aggregate::encode_value;
-use crate::codec::{SpliceNames, splice};
+use crate::codec::{SpliceNames, encode_group_key, splice};
 use crate::model::{Dead, DeadReason, EventTime, Partition, RollingHash, TopicPartition, Value};
-use crate::pipeline::{Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, SetValue, Window};
+use crate::pipeline::{
+    Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, ResultTable, SetValue, Window,
+};
 use crate::verdict::{Evaluated, Judge, Judged, Match};
 use crate::window::{Arrival, Frame, Lateness, SessionRules, watermark};
 
 use super::bucket::Addition;
 use super::counts::Tally;
+use super::dedup::Dedup;
 use super::session::SessionRecord;
 use super::sessions::Sessions;
 use super::windows::Windows;
 use super::{
     DeadLetter, Effects, Header, Outputs, Record, RecordMessage, SideMessage, StateStore, StoreError,
+    TableRow,
 };
 
 /// How much of a value over the limit goes into its dead letter.
@@ -29,9 +33,13 @@ pub struct Gather {
     pub max_event_time: Option<EventTime>,
     pub windows: Windows,
     pub sessions: Sessions,
+    /// The ids of a source that has them.
+    pub dedup: Option<Dedup>,
     pub counts: Tally,
     pub outputs: Outputs,
     record_outputs: Vec<(usize, SpliceNames)>,
+    /// Record tables with the places of their key columns.
+    record_tables: Vec<(usize, Vec<usize>)>,
     fold: Vec<u8>,
 }
 
@@ -46,7 +54,7 @@ pub struct Incoming<'r> {
 }
 
 impl Gather {
-    pub fn new(judge: &Judge, partition: Partition, window_bytes: usize) -> Gather {
+    pub fn new(judge: &Judge, partition: Partition, (window_bytes, id_bytes): (usize, usize)) -> Gather {
         let plan = judge.plan();
         let (sessions, windows): (Vec<AggregateId>, Vec<AggregateId>) = (0..plan.aggregates.len())
             .filter(|i| plan.aggregates[*i].source == judge.source_id())
@@ -69,30 +77,57 @@ impl Gather {
             max_event_time: None,
             windows: Windows::new(plan, &windows, partition, bytes),
             sessions: Sessions::new(plan, &sessions, bytes),
+            dedup: judge.source().dedup.as_ref().map(|spec| Dedup::new(spec.within, id_bytes)),
             counts: Tally::new(plan),
             outputs: Outputs::default(),
             record_outputs,
+            record_tables: record_tables(judge),
             fold: Vec::new(),
         }
     }
 
-    /// An accepted record: to all record outputs, and to the aggregates it matched.
-    pub fn accept(
+    /// A record that is not dead: a duplicate is counted and moves the watermark, any other is accepted.
+    pub fn take(
         &mut self,
         judge: &Judge,
         store: &dyn StateStore,
         incoming: &Incoming<'_>,
         effects: Effects,
     ) -> Result<(), StoreError> {
-        self.begin_fold(incoming.record, b'A');
+        let at = incoming.judged.event_time;
         let before = watermark(self.max_event_time, judge.source().watermark.delay);
+        let duplicate = match (&mut self.dedup, incoming.evaluated.id) {
+            (Some(dedup), Some(id)) => dedup.is_duplicate(store, (id, at), before)?,
+            _ => false,
+        };
+        if duplicate {
+            self.begin_fold(incoming.record, b'U');
+            self.end_fold();
+            if effects.rows {
+                self.counts.duplicate();
+            }
+        } else {
+            self.accept(judge, store, (incoming, before), effects)?;
+        }
+        self.max_event_time = Some(self.max_event_time.map_or(at, |max| max.max(at)));
+        Ok(())
+    }
+
+    /// An accepted record: to all record outputs, and to the aggregates it matched.
+    fn accept(
+        &mut self,
+        judge: &Judge,
+        store: &dyn StateStore,
+        (incoming, before): (&Incoming<'_>, Option<EventTime>),
+        effects: Effects,
+    ) -> Result<(), StoreError> {
+        self.begin_fold(incoming.record, b'A');
         self.enrich(judge, incoming, effects);
+        self.record(judge, incoming, effects);
         for matched in &incoming.evaluated.matches {
             self.aggregate(judge, store, (incoming, matched, before), effects)?;
         }
         self.end_fold();
-        let at = incoming.judged.event_time;
-        self.max_event_time = Some(self.max_event_time.map_or(at, |max| max.max(at)));
         if effects.rows {
             self.counts.accepted(&incoming.evaluated.failed_checks);
         }
@@ -168,6 +203,27 @@ impl Gather {
             });
             let timestamp_ms = record.timestamp_ms.filter(|_| output.timestamp == OutputTimestamp::Input);
             outputs.records.push(RecordMessage { output: *index, key, value: start..end, timestamp_ms });
+        }
+    }
+
+    /// Rows of record tables. PostgreSQL has those of a record below P already.
+    fn record(&mut self, judge: &Judge, incoming: &Incoming<'_>, effects: Effects) {
+        for ((index, key_columns), at) in self.record_tables.iter().zip(&incoming.evaluated.rows) {
+            let values = &incoming.arguments[at.clone()];
+            self.fold.extend_from_slice(judge.plan().record_tables[*index].table.name.as_bytes());
+            for value in values {
+                encode_value(value, &mut self.fold);
+            }
+            if effects.rows {
+                let mut key = Vec::new();
+                for column in key_columns {
+                    encode_group_key(std::slice::from_ref(&values[*column]), &mut key);
+                }
+                let values = values.iter().map(|value| value.clone().into_owned()).collect();
+                let row = TableRow { output: *index, key, values };
+                self.outputs.row_bytes += row.size();
+                self.outputs.rows.push(row);
+            }
         }
     }
 
@@ -275,6 +331,19 @@ impl Gather {
 
 fn counts_late(aggregate: &Aggregate) -> bool {
     aggregate.select.iter().any(|s| s.function == Function::LateRows)
+}
+
+fn record_tables(judge: &Judge) -> Vec<(usize, Vec<usize>)> {
+    let tables = judge.plan().record_tables.iter().enumerate();
+    let of_source = tables.filter(|(_, output)| output.source == judge.source_id());
+    let with_key = of_source.map(|(index, output)| {
+        let ResultTable { key, columns, .. } = &output.table;
+        let place = |name: &Arc<str>| {
+            columns.iter().position(|c| c.name == *name).expect("checked at load: its column")
+        };
+        (index, key.iter().map(place).collect())
+    });
+    with_key.collect()
 }
 
 /// The declared key field's text, or the input's key.

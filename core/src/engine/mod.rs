@@ -1,6 +1,6 @@
 //! One task: a batch of records in, staged changes, result deltas, output records and counts out.
 //!
-//! Owns what a task knows (offset, rolling hash, watermark, windows, counts) and what its records since the last
+//! Owns what a task knows (offset, rolling hash, watermark, windows, ids, counts) and what its records since the last
 //! epoch mean for every participant. Must never make anything visible: a `SealedEpoch` is handed to `runtime`, which
 //! commits it, and only then are the changes written. Records come in through `Task::process`, epochs leave through
 //! `Task::seal`. Tested in `tests.rs` with the in-memory store, and by `tests/golden`.
@@ -8,8 +8,12 @@
 mod bucket;
 mod combine;
 mod counts;
+mod dedup;
+#[cfg(test)]
+mod dedup_tests;
 mod epoch;
 mod expectation;
+mod filter;
 mod gather;
 mod outputs;
 mod report;
@@ -29,7 +33,7 @@ mod windows;
 pub use counts::{AggregateCounts, TaskCounts};
 pub use epoch::{DeltaRow, PartitionSketch, SealedEpoch, merge_deltas, merge_sessions};
 pub use expectation::{Difference, difference};
-pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage};
+pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage, TableRow};
 pub use report::{
     PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
     TrialValue,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::{DeadReason, EventTime, Offset};
+use crate::model::{DeadReason, EventTime, Offset, Value};
 
 /// A header of a message: name and value.
 pub type Header = (String, Option<Vec<u8>>);
@@ -43,6 +43,17 @@ pub struct DeadLetter {
     pub timestamp_ms: Option<i64>,
 }
 
+/// An accepted record as a row of a record table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableRow {
+    /// Index of the record table in the plan.
+    pub output: usize,
+    /// The encoded key columns; empty where the table has none.
+    pub key: Vec<u8>,
+    /// By column; any timestamp where the commit time is wanted.
+    pub values: Vec<Value<'static>>,
+}
+
 /// Everything an epoch sends apart from result rows.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -53,6 +64,20 @@ pub struct Outputs {
     pub stamps: Vec<usize>,
     pub side: Vec<SideMessage>,
     pub dead_letters: Vec<DeadLetter>,
+    pub rows: Vec<TableRow>,
+    /// What the rows take, as a bound on memory.
+    pub row_bytes: usize,
+}
+
+impl TableRow {
+    /// About what it takes in memory and on its way.
+    pub fn size(&self) -> usize {
+        let text = |value: &Value<'_>| match value {
+            Value::Text(text) => text.len(),
+            _ => 0,
+        };
+        self.key.len() + self.values.iter().map(|value| size_of_val(value) + text(value)).sum::<usize>()
+    }
 }
 
 impl Outputs {
@@ -68,6 +93,6 @@ impl Outputs {
     pub fn size(&self) -> usize {
         let side: usize = self.side.iter().map(|m| m.value.as_ref().map_or(64, Vec::len)).sum();
         let dead: usize = self.dead_letters.iter().map(|d| d.value.as_ref().map_or(64, Vec::len)).sum();
-        self.bytes.len() + side + dead
+        self.bytes.len() + side + dead + self.row_bytes
     }
 }

@@ -26,7 +26,7 @@ pub struct TrialReport {
     /// In the file's order.
     #[serde(serialize_with = "by_name")]
     pub aggregates: Vec<TrialAggregate>,
-    /// Enriched records, by partition in offset order, and by output for each.
+    /// Enriched records, by partition in offset order, and by output for each; then the rows of record tables.
     pub records: Vec<TrialRecord>,
     pub dead_letters: Vec<TrialDeadLetter>,
     pub late: Vec<TrialLate>,
@@ -63,16 +63,19 @@ pub struct TrialRow {
     pub is_final: bool,
 }
 
-/// A message for a record output's topic.
+/// A message for a record output's topic, or a row of its table.
 #[derive(Debug, Serialize)]
 pub struct TrialRecord {
     pub output: String,
-    pub topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
     pub source: String,
     pub partition: Partition,
     /// The declared key field's text; events of a file have no key of their own.
     pub key: Option<String>,
-    /// The enriched record, byte for byte, without whitespace around it.
+    /// The enriched record, byte for byte, without whitespace around it; of a table the columns of the row.
     pub value: Box<RawValue>,
 }
 

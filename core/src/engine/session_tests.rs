@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::sliding_tests::{Disk, Manner, manner, open};
 use super::*;
+use crate::aggregate::Quantiles;
 use crate::codec::{decode_group_key, session_prefix};
 use crate::model::{EventTime, Offset, RollingHash, Value};
 use crate::pipeline::{AggregateId, Plan, load};
@@ -40,6 +41,8 @@ aggregates:
       slowest: max(ms)
       mean: avg(ms)
       pages: approx_distinct(page)
+      exact: count(distinct page)
+      half: approx_percentile(ms, 0.5)
       late: late_rows()
     to: {{ table: visits, key: [who, session_start_time] }}
 "#
@@ -157,6 +160,8 @@ fn row(records: &[Counted<'_>]) -> ((String, i64), Vec<Value<'static>>) {
     let (start, end) = (seconds.clone().min().expect("one"), seconds.max().expect("one"));
     let ms: Vec<i64> = records.iter().filter_map(|(click, _)| click.ms).collect();
     let pages: BTreeSet<u8> = records.iter().filter_map(|(click, _)| click.page).collect();
+    let mut half = Quantiles::default();
+    ms.iter().for_each(|ms| half.add(*ms as f64));
     let time = |second: i64| Value::Timestamp(EventTime(second * SECOND));
     let mean = ms.iter().sum::<i64>() as f64 / ms.len() as f64;
     let values = vec![
@@ -167,6 +172,8 @@ fn row(records: &[Counted<'_>]) -> ((String, i64), Vec<Value<'static>>) {
         ms.iter().max().map_or(Value::Null, |v| Value::Bigint(*v)),
         if ms.is_empty() { Value::Null } else { Value::Double(mean) },
         Value::Bigint(pages.len() as i64),
+        Value::Bigint(pages.len() as i64),
+        half.value_at(0.5).map_or(Value::Null, Value::Double),
         Value::Bigint(records.iter().filter(|(_, late)| *late).count() as i64),
     ];
     ((format!("u{}", records[0].0.user), start), values)

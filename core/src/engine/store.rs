@@ -12,6 +12,8 @@ pub enum Family {
     Windows,
     /// Sessions by aggregate and key, and when they are over.
     Sessions,
+    /// Buckets of event time by generation and id.
+    Dedup,
 }
 
 /// One change of a `ChangeSet`.

@@ -7,6 +7,7 @@ use crate::model::{EventTime, Fingerprint, Offset, OwnerEpoch, RollingHash, Row,
 use crate::verdict::{Evaluated, Judge, RecordView};
 use crate::window::watermark;
 
+use super::dedup::Dedup;
 use super::gather::{Gather, Incoming};
 use super::{Change, Family, SealedEpoch, StateStore, StoreError, TaskCounts};
 
@@ -39,6 +40,9 @@ pub struct Effects {
     /// PostgreSQL rows: the record is at P or beyond.
     pub rows: bool,
 }
+
+/// What a source with `dedup` may keep in memory of its ids, unless told otherwise.
+const ID_BYTES: usize = 64 << 20;
 
 /// One input partition of one application.
 pub struct Task {
@@ -81,7 +85,7 @@ impl Task {
     ) -> Task {
         let (meta, start) = resume;
         let next = meta.map_or(start, |m| m.next);
-        let mut gather = Gather::new(&judge, identity.partition.partition, window_bytes);
+        let mut gather = Gather::new(&judge, identity.partition.partition, (window_bytes, ID_BYTES));
         gather.hash = meta.map_or(RollingHash::default(), |m| m.hash);
         gather.max_event_time = meta.and_then(|m| m.max_event_time);
         Task {
@@ -95,6 +99,19 @@ impl Task {
             next,
             fingerprint: meta.and_then(|m| m.fingerprint),
         }
+    }
+
+    /// Reads the ids that records are held against, so that the first record does not wait for them; `budget_bytes` bounds
+    /// what memory keeps of them.
+    ///
+    /// # Errors
+    /// Only if local state cannot be read.
+    pub fn load_ids(&mut self, budget_bytes: usize) -> Result<(), StoreError> {
+        let Some(spec) = &self.judge.source().dedup else { return Ok(()) };
+        let mut dedup = Dedup::new(spec.within, budget_bytes);
+        dedup.load(&*self.store)?;
+        self.gather.dedup = Some(dedup);
+        Ok(())
     }
 
     /// Continues the totals that PostgreSQL holds, as the owner that was just recorded there.
@@ -168,7 +185,7 @@ impl Task {
                     evaluated: &self.scratch,
                     arguments: &arguments,
                 };
-                self.gather.accept(judge, &*self.store, &incoming, effects)?;
+                self.gather.take(judge, &*self.store, &incoming, effects)?;
             }
             Err(dead) => self.gather.bury(judge, &self.identity.partition, (record, dead), effects),
         }
@@ -185,6 +202,9 @@ impl Task {
         let watermark = self.watermark();
         self.gather.windows.expire(watermark, &mut changes);
         let sessions = self.gather.sessions.seal(watermark, &mut changes);
+        if let Some(dedup) = &mut self.gather.dedup {
+            dedup.seal(watermark, &mut changes);
+        }
         changes.push(Change::Put {
             family: Family::Meta,
             key: META_KEY.to_vec(),
@@ -215,6 +235,9 @@ impl Task {
         self.gather.windows.evict();
         self.gather.sessions.expire(&mut *self.store)?;
         self.gather.sessions.evict();
+        if let Some(dedup) = &mut self.gather.dedup {
+            dedup.evict();
+        }
         Ok(())
     }
 

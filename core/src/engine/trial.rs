@@ -5,15 +5,17 @@
 //! watermark.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
 use crate::aggregate::{Sketch, compare};
-use crate::codec::{decode_group_key, partition_for};
-use crate::model::{EventTime, Offset, Partition, TopicPartition, Value};
-use crate::pipeline::{Aggregate, AggregateId, Connections, Function, OnFail, Plan, Source, SourceId};
+use crate::codec::{decode_group_key, partition_for, write_json};
+use crate::model::{DataType, EventTime, Offset, Partition, TopicPartition, Value};
+use crate::pipeline::{
+    Aggregate, AggregateId, Connections, Function, OnFail, Plan, RecordTable, SetValue, Source, SourceId,
+};
 use crate::verdict::Judge;
 use crate::window::{Lateness, SessionRules, lateness};
 
@@ -84,7 +86,7 @@ fn run_in_epochs(
     for sealed in tasks.iter_mut().flat_map(|t| &mut t.sealed) {
         sealed.outputs.stamp(options.commit_time);
     }
-    report(plan, &tasks)
+    report(plan, &tasks, options.commit_time)
 }
 
 /// The same plan, with dead and late records kept wherever the file sends them, and without what a trial never reads.
@@ -106,6 +108,7 @@ fn with_side_outputs(plan: &Plan) -> Plan {
         dead_letter_table: Some("dead_letters".to_owned()),
         aggregates: plan.aggregates.clone(),
         records: plan.records.clone(),
+        record_tables: plan.record_tables.clone(),
         tests: Vec::new(),
         hash: plan.hash,
     }
@@ -183,7 +186,7 @@ fn field_text(value: &[u8], field: &str) -> Option<String> {
     }
 }
 
-fn report(plan: &Plan, tasks: &[TrialTask]) -> Result<TrialReport, StoreError> {
+fn report(plan: &Plan, tasks: &[TrialTask], commit_time: EventTime) -> Result<TrialReport, StoreError> {
     let merged = merge_deltas(tasks.iter().flat_map(|t| &t.sealed));
     let aggregates = plan
         .aggregates
@@ -204,7 +207,7 @@ fn report(plan: &Plan, tasks: &[TrialTask]) -> Result<TrialReport, StoreError> {
         verdicts: tasks.iter().map(|t| verdicts(plan, t)).collect(),
         checks: checks(plan, tasks),
         aggregates,
-        records: records(plan, tasks)?,
+        records: records(plan, tasks)?.into_iter().chain(record_rows(plan, tasks, commit_time)?).collect(),
         dead_letters: tasks.iter().flat_map(|t| dead_letters(plan, t)).collect(),
         late: tasks.iter().flat_map(|t| late(plan, t)).collect(),
     })
@@ -327,7 +330,8 @@ fn records(plan: &Plan, tasks: &[TrialTask]) -> Result<Vec<TrialRecord>, StoreEr
                     message.key.clone().map(|at| String::from_utf8_lossy(&outputs.bytes[at]).into_owned());
                 records.push(TrialRecord {
                     output: output.name.to_string(),
-                    topic: output.topic.to_string(),
+                    topic: Some(output.topic.to_string()),
+                    table: None,
                     source: source_name(plan, task),
                     partition: task.partition(),
                     key,
@@ -337,6 +341,55 @@ fn records(plan: &Plan, tasks: &[TrialTask]) -> Result<Vec<TrialRecord>, StoreEr
         }
     }
     Ok(records)
+}
+
+/// Rows of record tables: of equal keys the first, with the lower partition before the higher.
+fn record_rows(
+    plan: &Plan,
+    tasks: &[TrialTask],
+    commit_time: EventTime,
+) -> Result<Vec<TrialRecord>, StoreError> {
+    let mut keys = HashSet::new();
+    let mut records = Vec::new();
+    for task in tasks {
+        for row in task.sealed.iter().flat_map(|sealed| &sealed.outputs.rows) {
+            let output = &plan.record_tables[row.output];
+            if output.table.key.is_empty() || keys.insert((row.output, &row.key)) {
+                records.push(TrialRecord {
+                    output: output.name.to_string(),
+                    topic: None,
+                    table: Some(output.table.name.clone()),
+                    source: source_name(plan, task),
+                    partition: task.partition(),
+                    key: None,
+                    value: row_object(output, &row.values, commit_time)?,
+                });
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn row_object(
+    output: &RecordTable,
+    values: &[Value<'static>],
+    commit_time: EventTime,
+) -> Result<Box<RawValue>, StoreError> {
+    let mut json = Vec::new();
+    for ((column, value), is) in output.table.columns.iter().zip(values).zip(&output.values) {
+        json.push(if json.is_empty() { b'{' } else { b',' });
+        write_json(&Value::Text(column.name.as_ref().into()), DataType::Text, &mut json);
+        json.push(b':');
+        match is {
+            SetValue::CommitTime => {
+                write_json(&Value::Timestamp(commit_time), DataType::Timestamp, &mut json)
+            }
+            SetValue::Expr(_) => write_json(value, column.data_type, &mut json),
+        }
+    }
+    json.push(b'}');
+    RawValue::from_string(String::from_utf8_lossy(&json).into_owned())
+        .map_err(|error| StoreError::Corrupt(format!("records.{}: {error}", output.name)))
 }
 
 fn dead_letters<'t>(plan: &'t Plan, task: &'t TrialTask) -> impl Iterator<Item = TrialDeadLetter> + 't {

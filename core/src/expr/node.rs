@@ -128,7 +128,8 @@ impl Expr {
         Expr { data_type, nullable: value.is_null(), node: Node::Literal(value) }
     }
 
-    pub(super) fn as_literal(&self) -> Option<&Value<'static>> {
+    /// The value, if it is written out.
+    pub fn as_literal(&self) -> Option<&Value<'static>> {
         match &self.node {
             Node::Literal(value) => Some(value),
             _ => None,

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::expression::{Scope, source_text};
+use super::call::selected;
+use super::expression::Scope;
 use super::keys::{AGGREGATE, KINDS_OF_WINDOW, RESULT, SESSION, TUMBLING, WINDOWS};
 use super::latest::latest;
 use super::names::Name;
 use super::open::{Fields, fitting, list, named, unique};
-use super::plan::{Aggregate, Column, Function, GroupBy, LatestView, ResultTable, Selected, Window};
+use super::plan::{Aggregate, Column, GroupBy, LatestView, ResultTable, Selected, Window};
 use super::problem::Problems;
 use super::raw::{Item, Kind};
 use super::scalar::{self, cut, duration};
 use super::session::{self, SESSION_COLUMNS};
 use super::source::{self, MAX_SPAN, optional, source_named};
-use crate::expr::{AggregateCall, Expr};
+use crate::expr::Expr;
 use crate::model::{DataType, Span};
 
 /// Most of each, in one aggregate.
@@ -28,18 +29,7 @@ const MAX_OVERLAP: i64 = 1_440;
 const WINDOW_COLUMNS: [(&str, DataType); 2] =
     [("window_start", DataType::Timestamp), ("window_end", DataType::Timestamp)];
 /// Columns that PostgreSQL keeps for itself.
-const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
-const FUNCTIONS: [Function; 7] = [
-    Function::Count,
-    Function::Sum,
-    Function::Min,
-    Function::Max,
-    Function::Avg,
-    Function::ApproxDistinct,
-    Function::LateRows,
-];
-/// Functions of the language that this version cannot run.
-const LATER_FUNCTIONS: [&str; 1] = ["approx_percentile"];
+pub(super) const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 
 /// What aggregates are checked against.
 pub(super) struct Context<'c> {
@@ -290,83 +280,6 @@ fn select(
         select.push(selected.filter(|_| claimed));
     }
     select.into_iter().collect()
-}
-
-fn selected(name: &str, item: &Item<'_>, scope: &Scope, problems: &mut Problems<'_>) -> Option<Selected> {
-    let text = source_text(item, problems)?;
-    let head =
-        text.trim_start().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
-    let head = head.to_ascii_lowercase();
-    if LATER_FUNCTIONS.contains(&head.as_str()) {
-        not_yet(item, &head, problems);
-        return None;
-    }
-    let call = scope.aggregate(item, problems)?;
-    let Some(function) = FUNCTIONS.iter().find(|f| call.function.eq_ignore_ascii_case(f.name())) else {
-        problems
-            .add(item.node.at, &item.path, format!("unknown aggregate function `{}`", cut(&call.function)))
-            .suggest(&call.function, FUNCTIONS.map(Function::name));
-        return None;
-    };
-    if call.distinct {
-        not_yet(item, &format!("{}(distinct ...)", call.function.to_lowercase()), problems);
-        return None;
-    }
-    let data_type = result_type(*function, &call, item, problems);
-    let AggregateCall { arguments, filter, .. } = call;
-    let argument = arguments.into_iter().next();
-    Some(Selected { name: name.into(), function: *function, argument, filter, data_type: data_type? })
-}
-
-fn not_yet(item: &Item<'_>, what: &str, problems: &mut Problems<'_>) {
-    problems
-        .add(item.node.at, &item.path, format!("`{what}` is not supported yet"))
-        .hint(format!("functions are {}", FUNCTIONS.map(Function::name).join(", ")));
-}
-
-/// The type of a call's column, where its arguments fit.
-fn result_type(
-    function: Function,
-    call: &AggregateCall,
-    item: &Item<'_>,
-    problems: &mut Problems<'_>,
-) -> Option<DataType> {
-    let name = function.name();
-    let argument = match (call.arguments.as_slice(), call.star) {
-        ([], true) if function == Function::Count => return Some(DataType::Bigint),
-        ([], false) if function == Function::LateRows => return Some(DataType::Bigint),
-        ([argument], false) if function != Function::LateRows => argument.data_type(),
-        (arguments, star) => {
-            let found = if star { "*".to_owned() } else { arguments.len().to_string() };
-            let takes = if function == Function::LateRows { "no" } else { "one" };
-            problems.add(item.node.at, &item.path, format!("{name} takes {takes} argument, found {found}"));
-            return None;
-        }
-    };
-    let (allowed, result): (&[DataType], DataType) = match function {
-        Function::Count | Function::LateRows => return Some(DataType::Bigint),
-        Function::ApproxDistinct if argument == DataType::Json => {
-            problems
-                .add(item.node.at, &item.path, format!("{name} does not take json, which has no equality"))
-                .hint("cast it to text");
-            return None;
-        }
-        Function::ApproxDistinct => return Some(DataType::Bigint),
-        Function::Sum if argument == DataType::Bigint => return Some(DataType::Numeric),
-        Function::Sum | Function::Avg => (&[DataType::Bigint, DataType::Double], DataType::Double),
-        Function::Min | Function::Max => (
-            &[DataType::Text, DataType::Bigint, DataType::Double, DataType::Timestamp, DataType::Date],
-            argument,
-        ),
-    };
-    if !allowed.contains(&argument) {
-        let allowed: Vec<String> = allowed.iter().map(|t| t.to_string()).collect();
-        problems
-            .add(item.node.at, &item.path, format!("{name} does not take {argument}"))
-            .hint(format!("it takes {}", allowed.join(", ")));
-        return None;
-    }
-    Some(result)
 }
 
 /// Where the rows go.

@@ -10,14 +10,17 @@
 //! | `source` | name topic event_time delay max_future max_record_bytes dead-letter topic, late topic |
 //! | `field` | name type encoding required |
 //! | `check` | name on_fail expression |
+//! | `dedup` | within, key expressions; only where there is one |
 //! | `dead_letters` | table |
 //! | `aggregate` | name source window size, of a sliding one slide, of a session gap and longest duration, lateness condition |
 //! | `by` | column expression |
-//! | `select` | column function type argument filter |
+//! | `select` | column function type argument filter, of a percentile the quantile |
 //! | `table` | name, key columns |
 //! | `latest` | the columns of the view; only where there is one |
 //! | `records` | name source topic key timestamp |
 //! | `set` | field expression |
+//! | `record_table` | name source, table, key columns |
+//! | `column` | column expression |
 //!
 //! Texts are JSON strings, absent ones `null`, spans are microseconds; one space between fields.
 
@@ -25,7 +28,9 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::plan::{Aggregate, Plan, RecordOutput, SetValue, Source, Window};
+use super::plan::{
+    Aggregate, Function, Plan, RecordOutput, RecordTable, ResultTable, SetValue, Source, Window,
+};
 use crate::expr::Expr;
 
 /// xxh3-64 of the canonical text.
@@ -45,6 +50,9 @@ pub(super) fn canonical(plan: &Plan) -> String {
     }
     for output in &plan.records {
         lines.records(output, &plan.sources[output.source.0]);
+    }
+    for output in &plan.record_tables {
+        lines.record_table(output, &plan.sources[output.source.0]);
     }
     lines.text
 }
@@ -83,6 +91,13 @@ impl Lines {
                 &quoted(&check.expect.canonical()),
             ]);
         }
+        if let Some(dedup) = &source.dedup {
+            let mut line = format!("dedup {}", dedup.within.0);
+            for expr in &dedup.key {
+                let _ = write!(line, " {}", quoted(&expr.canonical()));
+            }
+            self.line(&[&line]);
+        }
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, source: &str) {
@@ -106,13 +121,17 @@ impl Lines {
             self.line(&["by", &quoted(&group.name), &quoted(&group.expr.canonical())]);
         }
         for selected in &aggregate.select {
+            let quantile = match selected.function {
+                Function::ApproxPercentile(q) => format!(" {}", q.get()),
+                _ => String::new(),
+            };
             self.line(&[
                 "select",
                 &quoted(&selected.name),
                 selected.function.name(),
                 &selected.data_type.to_string(),
                 &expression(selected.argument.as_ref()),
-                &expression(selected.filter.as_ref()),
+                &(expression(selected.filter.as_ref()) + &quantile),
             ]);
         }
         let mut table = format!("table {}", quoted(&aggregate.table.name));
@@ -136,12 +155,27 @@ impl Lines {
             &word(&output.timestamp),
         ]);
         for (name, value) in &output.set {
-            let value = match value {
-                SetValue::CommitTime => "commit_time".to_owned(),
-                SetValue::Expr(expr) => quoted(&expr.canonical()),
-            };
-            self.line(&["set", &quoted(name), &value]);
+            self.line(&["set", &quoted(name), &set_value(value)]);
         }
+    }
+
+    fn record_table(&mut self, output: &RecordTable, source: &Source) {
+        let ResultTable { name, key, columns, latest: _ } = &output.table;
+        let mut line = format!("{} {} {}", quoted(&output.name), quoted(&source.name), quoted(name));
+        for column in key {
+            let _ = write!(line, " {}", quoted(column));
+        }
+        self.line(&["record_table", &line]);
+        for (column, value) in columns.iter().zip(&output.values) {
+            self.line(&["column", &quoted(&column.name), &set_value(value)]);
+        }
+    }
+}
+
+fn set_value(value: &SetValue) -> String {
+    match value {
+        SetValue::CommitTime => "commit_time".to_owned(),
+        SetValue::Expr(expr) => quoted(&expr.canonical()),
     }
 }
 

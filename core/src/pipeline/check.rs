@@ -9,10 +9,10 @@ use super::connection::connections;
 use super::keys::{BAD_DATA, FILE, LATE};
 use super::names::Name;
 use super::open::{Fields, named};
-use super::plan::{DEFAULT_COMMIT_INTERVAL, Plan, RecordOutput};
+use super::plan::{DEFAULT_COMMIT_INTERVAL, Plan, RecordOutput, RecordTable};
 use super::problem::Problems;
 use super::raw::Item;
-use super::record::{MAX_SET, record};
+use super::record::{self, MAX_SET, Recorded, record};
 use super::scalar::{self, duration, integer};
 use super::source::{Checked, MAX_SPAN, Placed, optional, source, topic_is_usable};
 use super::test_case::{Aggregates, tests};
@@ -25,7 +25,7 @@ const MAX_RECORDS: usize = 64;
 const INTERVALS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const DEFAULT_DEAD_LETTER_TABLE: &str = "dead_letters";
 /// Tables and views of schema `millstream` that are not for dead letters.
-const OWN_TABLES: [&str; 11] = [
+const OWN_TABLES: [&str; 13] = [
     "aggregates",
     "application",
     "migrations",
@@ -37,6 +37,8 @@ const OWN_TABLES: [&str; 11] = [
     "checkpoints",
     "files",
     "sketches",
+    "distinct_values",
+    "quantiles",
 ];
 
 /// Finds all problems; the plan is there if and only if there are none.
@@ -53,12 +55,15 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
     let mut context = Context { sources: &sources, allowed_lateness, tables: Default::default() };
     let aggregates =
         keys.get("aggregates").map_or_else(Vec::new, |item| aggregates(&item, &mut context, problems));
-    let records =
-        keys.get("records").map_or_else(Vec::new, |item| records(&item, &sources, &mut topics, problems));
+    let mut tables = context.tables;
+    let (records, record_tables) = keys.get("records").map_or_else(Default::default, |item| {
+        let context = record::Context { sources: &sources, tables: &mut tables, topic: None };
+        records(&item, context, &mut topics, problems)
+    });
     if keys.get("aggregates").is_none() && keys.get("records").is_none() {
         problems
             .add(root.named, "", "the pipeline has no output")
-            .hint("add an aggregate under `aggregates` or a topic under `records`");
+            .hint("add an aggregate under `aggregates`, or a topic or table under `records`");
     }
     let tests = keys.get("tests").map_or_else(Vec::new, |item| tests(&item, &sources, &aggregates, problems));
     if !problems.is_empty() || version.is_none() {
@@ -71,7 +76,8 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
         sources: sources.into_iter().map(|s| s.source).collect::<Option<_>>()?,
         dead_letter_table: dead_letter_table?,
         aggregates: aggregates.into_iter().map(|(_, a)| a).collect::<Option<_>>()?,
-        records: records.into_iter().collect::<Option<_>>()?,
+        records,
+        record_tables,
         tests,
         hash: 0,
     };
@@ -211,30 +217,35 @@ fn aggregates(item: &Item<'_>, context: &mut Context<'_>, problems: &mut Problem
         .collect()
 }
 
+/// Outputs to topics, and to tables; those with problems are left out.
 fn records(
     item: &Item<'_>,
-    sources: &[Checked],
+    mut context: record::Context<'_>,
     topics: &mut Topics,
     problems: &mut Problems<'_>,
-) -> Vec<Option<RecordOutput>> {
+) -> (Vec<RecordOutput>, Vec<RecordTable>) {
     let outputs = named(item, Name::Plain, (0, MAX_RECORDS), problems).unwrap_or_default();
-    let mut records = Vec::new();
+    let (mut records, mut tables) = (Vec::new(), Vec::new());
     let mut set_names: HashMap<usize, HashSet<Arc<str>>> = HashMap::new();
     for (name, item) in &outputs {
-        let (output, topic) = record(name, item, sources, problems);
-        if let Some(placed) = topic {
+        let recorded = record(name, item, &mut context, problems);
+        if let Some(placed) = context.topic.take() {
             topics.claim(&placed, Use::Records((*name).to_owned()), problems);
         }
-        if let Some(output) = &output {
-            let set = set_names.entry(output.source.0).or_default();
-            set.extend(output.set.iter().map(|(name, _)| name.clone()));
-            if set.len() > MAX_SET {
-                let message =
-                    format!("sets more than {MAX_SET} different fields together with the outputs above");
-                problems.add(item.node.at, &item.path, message).hint("set fewer fields per source");
+        match recorded {
+            Some(Recorded::Topic(output)) => {
+                let set = set_names.entry(output.source.0).or_default();
+                set.extend(output.set.iter().map(|(name, _)| name.clone()));
+                if set.len() > MAX_SET {
+                    let message =
+                        format!("sets more than {MAX_SET} different fields together with the outputs above");
+                    problems.add(item.node.at, &item.path, message).hint("set fewer fields per source");
+                }
+                records.push(output);
             }
+            Some(Recorded::Table(table)) => tables.push(table),
+            None => {}
         }
-        records.push(output);
     }
-    records
+    (records, tables)
 }

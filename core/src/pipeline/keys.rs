@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `FILE` | `version name commit_interval connections sources bad_data late aggregates records tests` |
 //! | `CONNECTIONS` | `kafka postgres` |
-//! | `SOURCE` | `topic fields event_time watermark keyed_by start checks max_record_bytes` |
+//! | `SOURCE` | `topic fields event_time watermark keyed_by start checks dedup max_record_bytes` |
 //! | `AGGREGATE` | `from where window by select to allowed_lateness` |
 //! | `RECORDS` | `from set to` |
 //! | `TEST` | `name given expect` |
@@ -180,12 +180,10 @@ pub(super) static SOURCE: Block = Block {
             "Where partitions never seen before begin: earliest (default), latest or a time.",
         ),
         may("checks", Shape::List(&Shape::Block(&CHECK)), "Conditions on every record."),
+        may("dedup", Shape::Block(&DEDUP), "Count only the first of several records with one key."),
         may("max_record_bytes", Shape::Size, "Larger values are dead letters. Default 1MiB."),
     ],
-    later: &[
-        later("dedup", "deduplication", "every record is counted"),
-        later("repartition_by", "repartitioning", "key the topic by that field at its producer"),
-    ],
+    later: &[later("repartition_by", "repartitioning", "key the topic by that field at its producer")],
 };
 
 pub(super) static TOPIC: Block = Block {
@@ -231,6 +229,20 @@ pub(super) static CHECK: Block = Block {
         must("name", Shape::Text(Name::Identifier), "Appears in the reason CHECK_FAILED:<name>."),
         must("expect", Shape::Expression, "A condition. False fails the check; null passes."),
         may("on_fail", Shape::Word(ON_FAIL), "Make the record a dead letter (default), or only count it."),
+    ],
+    later: &[],
+};
+
+pub(super) static DEDUP: Block = Block {
+    name: "dedup",
+    doc: "A record whose key was accepted before, in the same partition, is a duplicate and feeds nothing.",
+    keys: &[
+        must(
+            "key",
+            Shape::List(&Shape::Expression),
+            "Fields, or expressions, that tell records apart; none of them may be null.",
+        ),
+        must("within", Shape::Duration, "How far event time goes on before a key is forgotten."),
     ],
     later: &[],
 };
@@ -290,8 +302,9 @@ pub(super) static AGGREGATE: Block = Block {
         may(
             "select",
             Shape::Named(Name::Identifier, &Shape::Expression),
-            "Result columns: count(*), count(x), sum(x), min(x), max(x), avg(x), approx_distinct(x), late_rows(), each \
-             with filter (where ...). Only sessions can do without.",
+            "Result columns: count(*), count(x), count(distinct x), sum(x), min(x), max(x), avg(x), \
+             approx_distinct(x), approx_percentile(x, q), late_rows(), each with filter (where ...). Only sessions can do \
+             without.",
         ),
         must("to", Shape::Block(&RESULT), "The table the rows go to."),
         may("allowed_lateness", Shape::Duration, "Instead of late.allowed_lateness."),
@@ -368,7 +381,11 @@ pub(super) static RECORDS: Block = Block {
             Shape::Named(Name::Field, &Shape::Expression),
             "Fields to add or replace: expressions, or commit_time().",
         ),
-        must("to", Shape::Block(&OUTPUT), "The topic the records go to."),
+        must(
+            "to",
+            Shape::OneOf(&[Shape::Block(&OUTPUT), Shape::Block(&RECORD_TABLE)]),
+            "The topic or the table the records go to.",
+        ),
     ],
     later: &[],
 };
@@ -390,13 +407,29 @@ pub(super) static OUTPUT: Block = Block {
         ),
     ],
     later: &[
-        later("parquet", "files", "records go to a topic"),
-        later("jsonl", "files", "records go to a topic"),
-        later("table", "tables of records", "records go to a topic"),
-        later("partition", "files", "records go to a topic"),
-        later("roll", "files", "records go to a topic"),
+        later("parquet", "files", "records go to a topic or a table"),
+        later("jsonl", "files", "records go to a topic or a table"),
+        later("partition", "files", "records go to a topic or a table"),
+        later("roll", "files", "records go to a topic or a table"),
         later("emit", "when rows are written", "records are written as they come"),
     ],
+};
+
+/// Where records go. A map with nothing that tells them apart is taken for the first.
+pub(super) static DESTINATIONS: [&Block; 2] = [&OUTPUT, &RECORD_TABLE];
+
+pub(super) static RECORD_TABLE: Block = Block {
+    name: "record_table",
+    doc: "A table in PostgreSQL that this output alone writes: a column per declared field and per field of `set`.",
+    keys: &[
+        must("table", Shape::Text(Name::Identifier), "The table's name."),
+        may(
+            "key",
+            Shape::List(&Shape::Text(Name::Identifier)),
+            "The primary key: of records with equal values the first is kept. Default: none, every record is.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(super) static TEST: Block = Block {

@@ -9,6 +9,7 @@
 //! mutated files.
 
 mod aggregate;
+mod call;
 mod canonical;
 mod check;
 mod connection;
@@ -22,6 +23,7 @@ mod plan;
 mod problem;
 mod raw;
 mod record;
+mod record_table;
 mod scalar;
 mod schema;
 mod session;

@@ -22,7 +22,10 @@ pub struct Plan {
     /// nor topic, none where it names a topic only.
     pub dead_letter_table: Option<String>,
     pub aggregates: Vec<Aggregate>,
+    /// Record outputs to Kafka.
     pub records: Vec<RecordOutput>,
+    /// Record outputs to PostgreSQL.
+    pub record_tables: Vec<RecordTable>,
     pub tests: Vec<TestCase>,
     /// xxh3-64 of the canonical text of the semantic part: sources, aggregates, records. Connections,
     /// `commit_interval` and tests do not enter.
@@ -61,6 +64,7 @@ pub struct Source {
     pub keyed_by: Option<FieldId>,
     pub start: Start,
     pub checks: Vec<Check>,
+    pub dedup: Option<DedupSpec>,
     /// Values above this many bytes are `TOO_LARGE`.
     pub max_record_bytes: usize,
     pub dead_letter_topic: Option<Arc<str>>,
@@ -114,6 +118,15 @@ pub struct Check {
 pub enum OnFail {
     DeadLetter,
     Count,
+}
+
+/// A record whose key was seen among the partition's accepted ones is a duplicate.
+#[derive(Clone, Debug)]
+pub struct DedupSpec {
+    /// Never null, by type.
+    pub key: Vec<Expr>,
+    /// How far event time must have come beyond a key's before it is forgotten.
+    pub within: Span,
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +183,26 @@ pub enum Function {
     Avg,
     ApproxDistinct,
     LateRows,
+    CountDistinct,
+    ApproxPercentile(Quantile),
+}
+
+/// A number from 0 to 1, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quantile(u64);
+
+impl Quantile {
+    pub const MEDIAN: Quantile = Quantile(0.5f64.to_bits());
+
+    /// Nothing outside of [0, 1].
+    pub fn new(q: f64) -> Option<Quantile> {
+        // Adding 0 makes one zero of both.
+        (0.0..=1.0).contains(&q).then(|| Quantile((q + 0.0).to_bits()))
+    }
+
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
 }
 
 impl Function {
@@ -183,24 +216,29 @@ impl Function {
             Function::Avg => "avg",
             Function::ApproxDistinct => "approx_distinct",
             Function::LateRows => "late_rows",
+            Function::CountDistinct => "count(distinct)",
+            Function::ApproxPercentile(_) => "approx_percentile",
         }
     }
 
     /// Whether it is 0, and not null, where there is no value.
     pub fn counts(self) -> bool {
-        matches!(self, Function::Count | Function::ApproxDistinct | Function::LateRows)
+        matches!(
+            self,
+            Function::Count | Function::ApproxDistinct | Function::LateRows | Function::CountDistinct
+        )
     }
 }
 
-/// A table in PostgreSQL that one aggregate owns.
+/// A table in PostgreSQL that one aggregate or record output owns.
 #[derive(Clone, Debug)]
 pub struct ResultTable {
     pub name: String,
-    /// Column names; the primary key. The same set as `window_start` (and `window_end`), or `session_start_time`, and the
-    /// `by` columns.
+    /// Column names; the primary key. Of an aggregate the same set as `window_start` (and `window_end`), or
+    /// `session_start_time`, and the `by` columns.
     pub key: Vec<Arc<str>>,
-    /// All columns in order: `window_start`, `window_end`, the `by` columns, the selected ones; of sessions the `by` columns,
-    /// `session_start_time`, `session_end_time`, `session_duration_seconds`, the selected ones.
+    /// All columns in order; of windows `window_start`, `window_end`, the `by` columns, the selected ones; of sessions the `by`
+    /// columns, `session_start_time`, `session_end_time`, `session_duration_seconds`, the selected ones.
     pub columns: Vec<Column>,
     pub latest: Option<LatestView>,
 }
@@ -231,6 +269,17 @@ pub struct RecordOutput {
     /// The field whose text is the message key; `None`: the input's key.
     pub key: Option<FieldId>,
     pub timestamp: OutputTimestamp,
+}
+
+/// Every accepted record of a source as a row of a table: with a key the first row of each, without one every row.
+#[derive(Clone, Debug)]
+pub struct RecordTable {
+    pub name: Arc<str>,
+    pub source: SourceId,
+    /// What stands in each column of the table.
+    pub values: Vec<SetValue>,
+    /// Its key may be empty. Columns are the declared fields in order, where `set` does not replace them, then what it adds.
+    pub table: ResultTable,
 }
 
 #[derive(Clone, Debug)]

@@ -1,12 +1,15 @@
-//! Record outputs: every accepted record of a source, enriched, to a topic.
+//! Record outputs: every accepted record of a source, enriched, to a topic or a table.
+
+use hashbrown::HashSet;
 
 use super::expression::source_text;
-use super::keys::{OUTPUT, RECORDS, TIMESTAMPS};
+use super::keys::{DESTINATIONS, RECORD_TABLE, RECORDS, TIMESTAMPS};
 use super::names::Name;
-use super::open::{Fields, named};
-use super::plan::{FieldId, OutputTimestamp, RecordOutput, SetValue};
+use super::open::{Fields, fitting, named};
+use super::plan::{FieldId, OutputTimestamp, RecordOutput, RecordTable, SetValue};
 use super::problem::Problems;
 use super::raw::Item;
+use super::record_table::{Draft, record_table};
 use super::scalar;
 use super::source::{Checked, Placed, field, optional, source_named, topic_name};
 use crate::expr::is_commit_time;
@@ -15,26 +18,30 @@ use crate::model::DataType;
 /// Most fields that one output sets, and most different ones that all outputs of a source set.
 pub(super) const MAX_SET: usize = 64;
 
-/// Checks one record output. The topic is there even where something else is wrong.
+/// A record output by where it goes.
+pub(super) enum Recorded {
+    Topic(RecordOutput),
+    Table(RecordTable),
+}
+
+/// What outputs are checked against. The topic is there even where something else is wrong.
+pub(super) struct Context<'c> {
+    pub sources: &'c [Checked],
+    /// Tables of aggregates and of earlier outputs.
+    pub tables: &'c mut HashSet<String>,
+    /// The topic of the output that was checked last.
+    pub topic: Option<Placed>,
+}
+
+/// Checks one record output.
 pub(super) fn record(
     name: &str,
     item: &Item<'_>,
-    sources: &[Checked],
+    context: &mut Context<'_>,
     problems: &mut Problems<'_>,
-) -> (Option<RecordOutput>, Option<Placed>) {
-    let mut topic = None;
-    let output = output(name, item, (sources, &mut topic), problems);
-    (output, topic)
-}
-
-fn output(
-    name: &str,
-    item: &Item<'_>,
-    (sources, topic): (&[Checked], &mut Option<Placed>),
-    problems: &mut Problems<'_>,
-) -> Option<RecordOutput> {
+) -> Option<Recorded> {
     let keys = Fields::open(item, &RECORDS, problems)?;
-    let source = keys.get("from").and_then(|item| source_named(&item, sources, problems));
+    let source = keys.get("from").and_then(|item| source_named(&item, context.sources, problems));
     let checked = source.map(|(_, s)| s).filter(|s| !s.scope.fields.is_empty());
     let set = optional(keys.get("set"), |item| {
         let entries = named(item, Name::Field, (0, MAX_SET), problems)?;
@@ -44,8 +51,14 @@ fn output(
             .collect();
         values.into_iter().collect::<Option<Vec<_>>>()
     });
-    let to = Fields::open(&keys.get("to")?, &OUTPUT, problems)?;
-    *topic = to.get("topic").and_then(|item| topic_name(&item, problems));
+    let to = keys.get("to")?;
+    let block = fitting(&to, &DESTINATIONS);
+    if block.name == RECORD_TABLE.name {
+        let draft = Draft { name, source, set: set.map(Option::unwrap_or_default) };
+        return record_table(&to, draft, context.tables, problems).map(Recorded::Table);
+    }
+    let to = Fields::open(&to, block, problems)?;
+    context.topic = to.get("topic").and_then(|item| topic_name(&item, problems));
     let key = optional(to.get("key"), |item| key(item, checked?, problems));
     let timestamp = optional(to.get("timestamp"), |item| {
         let word = scalar::word(item, TIMESTAMPS, problems)?;
@@ -54,14 +67,14 @@ fn output(
     if to.unsupported {
         return None;
     }
-    Some(RecordOutput {
+    Some(Recorded::Topic(RecordOutput {
         name: name.into(),
         source: source?.0,
         set: set?.unwrap_or_default(),
-        topic: topic.as_ref()?.topic.clone(),
+        topic: context.topic.as_ref()?.topic.clone(),
         key: key?,
         timestamp: timestamp?.unwrap_or(OutputTimestamp::Produced),
-    })
+    }))
 }
 
 fn value(item: &Item<'_>, source: Option<&Checked>, problems: &mut Problems<'_>) -> Option<SetValue> {

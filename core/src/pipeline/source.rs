@@ -5,19 +5,22 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::expression::Scope;
-use super::keys::{CHECK, CREATE, ON_FAIL, PARTITIONS, SOURCE, STARTS, TOPIC, WATERMARK};
+use super::keys::{CHECK, CREATE, DEDUP, ON_FAIL, PARTITIONS, SOURCE, STARTS, TOPIC, WATERMARK};
 use super::names::Name;
 use super::open::{Fields, list, named, unique};
-use super::plan::{Check, Encoding, Field, FieldId, OnFail, Source, SourceId, Start, WatermarkSpec};
+use super::plan::{
+    Check, DedupSpec, Encoding, Field, FieldId, OnFail, Source, SourceId, Start, WatermarkSpec,
+};
 use super::problem::Problems;
 use super::raw::{Item, Kind, Position};
 use super::scalar::{self, duration, expected, integer, size, text};
-use crate::expr::FieldType;
+use crate::expr::{Expr, FieldType};
 use crate::model::{DataType, Span};
 
 /// Most of each, in one source.
 const MAX_FIELDS: usize = 256;
 const MAX_CHECKS: usize = 64;
+const MAX_DEDUP_KEY: usize = 16;
 /// A year and a day: longer delays and latenesses are slips.
 pub(super) const MAX_SPAN: Span = Span::from_secs(366 * 86_400);
 const DEFAULT_RECORD_BYTES: usize = 1 << 20;
@@ -74,6 +77,7 @@ fn parts(keys: &Fields<'_>, checked: &mut Checked, problems: &mut Problems<'_>) 
     let keyed_by = optional(keys.get("keyed_by"), |item| field(item, &checked.scope, problems));
     let start = optional(keys.get("start"), |item| start(item, problems));
     let checks = keys.get("checks").map_or_else(Vec::new, |item| checks(&item, &checked.scope, problems));
+    let dedup = optional(keys.get("dedup"), |item| dedup(item, &checked.scope, problems));
     let max_record_bytes =
         optional(keys.get("max_record_bytes"), |item| size(item, (1, MAX_RECORD_BYTES), problems));
     if keys.unsupported {
@@ -90,6 +94,7 @@ fn parts(keys: &Fields<'_>, checked: &mut Checked, problems: &mut Problems<'_>) 
         keyed_by: keyed_by?,
         start: start?.unwrap_or(Start::Earliest),
         checks,
+        dedup: dedup?,
         max_record_bytes: max_record_bytes?.unwrap_or(DEFAULT_RECORD_BYTES),
         dead_letter_topic: None,
         late_topic: None,
@@ -296,4 +301,33 @@ fn check(
         Some(if word == "count" { OnFail::Count } else { OnFail::DeadLetter })
     });
     Some(Check { name: name?.into(), expect: expect?, on_fail: on_fail?.unwrap_or(OnFail::DeadLetter) })
+}
+
+fn dedup(item: &Item<'_>, scope: &Scope, problems: &mut Problems<'_>) -> Option<DedupSpec> {
+    let keys = Fields::open(item, &DEDUP, problems)?;
+    let key = keys.get("key").and_then(|item| {
+        let items = list(&item, (1, MAX_DEDUP_KEY), problems)?;
+        let key: Vec<_> = items.iter().map(|item| dedup_key(item, scope, problems)).collect();
+        key.into_iter().collect::<Option<Vec<_>>>()
+    });
+    let bounds = (Span::from_millis(1), MAX_SPAN);
+    let within = keys.get("within").and_then(|item| duration(&item, bounds, problems));
+    Some(DedupSpec { key: key?, within: within? })
+}
+
+fn dedup_key(item: &Item<'_>, scope: &Scope, problems: &mut Problems<'_>) -> Option<Expr> {
+    let expr = scope.expression(item, problems)?;
+    if expr.data_type() == DataType::Json {
+        problems
+            .add(item.node.at, &item.path, "records cannot be told apart by json, which has no equality")
+            .hint("cast it to text");
+        return None;
+    }
+    if expr.nullable() {
+        problems
+            .add(item.node.at, &item.path, "may be null, and a dedup key must not be")
+            .hint("declare the field with `!`, or wrap it: coalesce(x, '')");
+        return None;
+    }
+    Some(expr)
 }

@@ -42,7 +42,7 @@ fn the_whole_language_gives_one_problem_for_each_part_that_is_not_supported() {
     insta::assert_snapshot!(report(EXAMPLE), @r"
     7:3: connections.lake: `lake` is not supported yet; outputs are PostgreSQL tables and Kafka topics
     8:3: connections.checkpoints: `checkpoints` is not supported yet; state is rebuilt from the input topics
-    43:76: records.lake.to.parquet: `parquet` is not supported yet; records go to a topic
+    43:76: records.lake.to.parquet: `parquet` is not supported yet; records go to a topic or a table
     ");
 }
 
@@ -136,8 +136,18 @@ fn every_key_is_understood() {
     assert_eq!(aggregate.allowed_lateness, Span::ZERO);
     let types: Vec<DataType> = aggregate.select.iter().map(|s| s.data_type).collect();
     use DataType::{Bigint, Double, Numeric, Timestamp};
-    assert_eq!(types, [Bigint, Bigint, Numeric, Double, Bigint, Timestamp, Double]);
-    assert!(aggregate.select[6].filter.is_some());
+    assert_eq!(types, [Bigint, Bigint, Numeric, Double, Bigint, Bigint, Double, Timestamp, Double]);
+    assert!(aggregate.select[8].filter.is_some());
+    let half = Quantile::new(0.5).expect("from 0 to 1");
+    let functions = [aggregate.select[5].function, aggregate.select[6].function];
+    assert_eq!(functions, [Function::CountDistinct, Function::ApproxPercentile(half)]);
+    let dedup = source.dedup.as_ref().expect("it has one");
+    assert_eq!((dedup.key.len(), dedup.within), (2, Span::from_secs(36 * 3_600)));
+    let rows = &plan.record_tables[0];
+    let columns: Vec<&str> = rows.table.columns.iter().map(|c| &*c.name).collect();
+    assert_eq!((&*rows.table.name, columns), ("order_rows", vec!["at", "order", "kept_at", "half"]));
+    assert_eq!(rows.table.key, ["order".into()]);
+    assert!(matches!(rows.values[2], SetValue::CommitTime));
     assert_eq!(&*plan.aggregates[1].by[0].name, "order");
     assert_eq!(plan.records[0].key, Some(FieldId(1)));
     assert_eq!(plan.records[0].timestamp, OutputTimestamp::Input);
@@ -235,6 +245,36 @@ fn topics_and_tables_have_one_owner() {
         "table: spending_per_minute",
         &["aggregates.orders_per_day.to.table: the table `spending_per_minute` occurs twice"],
     );
+    check(
+        EVERY_KEY,
+        "table: order_rows",
+        "table: orders_per_day",
+        &["records.rows.to.table: the table `orders_per_day` occurs twice"],
+    );
+}
+
+#[test]
+fn tables_of_records_have_columns_and_a_key_that_postgresql_takes() {
+    let to = "records.rows.to";
+    let columns = "a table has a column per declared field: lower-case letters, digits and `_`, at most 63";
+    let with = |from: &str, to: &str, expected: &str| check(EVERY_KEY, from, to, &[expected]);
+    with("kept_at:", "keptAt:", &format!("{to}: the field `keptAt` is not valid as a column; {columns}"));
+    with("kept_at:", "xmin:", &format!("{to}: the field `xmin` is PostgreSQL's own; {columns}"));
+    with(
+        "key: [order] }\ntests",
+        "key: [orders] }\ntests",
+        &format!("{to}.key[0]: no column `orders`; did you mean `order`?"),
+    );
+    with(
+        "key: [order] }\ntests",
+        "key: [order, order] }\ntests",
+        &format!("{to}.key[1]: `order` occurs twice"),
+    );
+    with(
+        "half: 'substr(\"order\", 1, 2)'",
+        "order: 'nullif(\"order\", upper(\"order\"))'",
+        &format!("{to}.key[0]: `order` may be null, and a key must not be"),
+    );
 }
 
 #[test]
@@ -290,7 +330,7 @@ fn the_hash_is_that_of_the_results() {
     set "processing_time" commit_time
     "#);
     let hashes = [original.hash, plan(EVERY_KEY).hash].map(|hash| format!("{hash:016x}"));
-    assert_eq!(hashes, ["2f6fb90861d5eb9f", "56c70ec935028c8a"]);
+    assert_eq!(hashes, ["2f6fb90861d5eb9f", "90f1cbd252d8327e"]);
     for (from, to) in [
         ("100ms", "1s"),
         ("localhost:29092", "elsewhere:9092"),

@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::codec::{encode_group_key, write_json};
 use crate::expr::{EvalError, Expr};
 use crate::model::{DataType, Dead, DeadReason, EventTime, Row, Value};
-use crate::pipeline::{Aggregate, AggregateId, OnFail, Plan, RecordOutput, SetValue, SourceId};
+use crate::pipeline::{Aggregate, AggregateId, OnFail, Plan, RecordOutput, RecordTable, SetValue, SourceId};
 
 /// The bytes a key may have: the UTF-8 bytes of its texts, 8 for each other value. PostgreSQL takes no index row over
 /// 2,704 bytes.
@@ -34,8 +36,14 @@ pub struct Evaluated {
     pub json: Vec<u8>,
     /// Per set value, its range in `json`.
     pub set: Vec<Range<usize>>,
+    /// Per record table, the values of its columns in the arguments.
+    pub rows: Vec<Range<usize>>,
     /// Indexes into the source's checks: false, with `on_fail: count`.
     pub failed_checks: Vec<usize>,
+    /// Stands for the dedup key of a source that has one: xxh3-128 of its encoding as a group key.
+    ///
+    /// Why: keys are of any length. Of a billion, two have the same id with a chance of 10^-21.
+    pub id: Option<u128>,
 }
 
 /// The expressions of one source.
@@ -43,6 +51,7 @@ pub struct Evaluated {
 pub struct Evaluator {
     aggregates: Vec<AggregateId>,
     records: Vec<usize>,
+    tables: Vec<usize>,
     set_names: Vec<Arc<str>>,
 }
 
@@ -60,7 +69,9 @@ impl Evaluator {
                 set_names.push(name.clone());
             }
         }
-        Evaluator { aggregates, records, set_names }
+        let tables =
+            (0..plan.record_tables.len()).filter(|i| plan.record_tables[*i].source == source).collect();
+        Evaluator { aggregates, records, tables, set_names }
     }
 
     /// Every name that some record output of the source sets.
@@ -82,25 +93,31 @@ impl Evaluator {
         if let Some(error) = raised {
             return Err(Dead::new(DeadReason::ExpressionError, error));
         }
+        identify(plan, source, row, out).map_err(|e| expression_error("dedup", &e))?;
         for output in self.records.iter().map(|i| &plan.records[*i]) {
             set_values(output, row, out)
                 .map_err(|e| expression_error(&format!("records.{}", output.name), &e))?;
         }
         let mut too_long = None;
+        for output in self.tables.iter().map(|i| &plan.record_tables[*i]) {
+            let key_bytes = record_row(output, row, out, arguments)
+                .map_err(|e| expression_error(&format!("records.{}", output.name), &e))?;
+            if key_bytes > MAX_KEY_BYTES && too_long.is_none() {
+                too_long = Some((format!("record output {}", output.name), key_bytes));
+            }
+        }
         for id in &self.aggregates {
             let aggregate = &plan.aggregates[id.0];
             let key_bytes = match_aggregate((*id, aggregate), row, out, arguments)
                 .map_err(|e| expression_error(&format!("aggregates.{}", aggregate.name), &e))?;
             if key_bytes > MAX_KEY_BYTES && too_long.is_none() {
-                too_long = Some((aggregate, key_bytes));
+                too_long = Some((format!("aggregate {}", aggregate.name), key_bytes));
             }
         }
         match too_long {
-            Some((aggregate, bytes)) => {
-                let detail = format!(
-                    "the key of aggregate {} has {bytes} bytes, at most {MAX_KEY_BYTES} are allowed",
-                    aggregate.name
-                );
+            Some((whose, bytes)) => {
+                let detail =
+                    format!("the key of {whose} has {bytes} bytes, at most {MAX_KEY_BYTES} are allowed");
                 Err(Dead::new(DeadReason::KeyTooLong, detail))
             }
             None => Ok(()),
@@ -114,7 +131,9 @@ impl Evaluated {
         self.keys.clear();
         self.json.clear();
         self.set.clear();
+        self.rows.clear();
         self.failed_checks.clear();
+        self.id = None;
     }
 }
 
@@ -144,6 +163,16 @@ fn run_checks(
     Ok(())
 }
 
+fn identify(plan: &Plan, source: SourceId, row: &Row<'_>, out: &mut Evaluated) -> Result<(), EvalError> {
+    let Some(spec) = &plan.sources[source.0].dedup else { return Ok(()) };
+    for expr in &spec.key {
+        encode_group_key(&[expr.eval(row)?], &mut out.keys);
+    }
+    out.id = Some(xxh3_128(&out.keys));
+    out.keys.clear();
+    Ok(())
+}
+
 fn set_values(output: &RecordOutput, row: &Row<'_>, out: &mut Evaluated) -> Result<(), EvalError> {
     for (_, value) in &output.set {
         let start = out.json.len();
@@ -157,6 +186,36 @@ fn set_values(output: &RecordOutput, row: &Row<'_>, out: &mut Evaluated) -> Resu
         out.set.push(start..out.json.len());
     }
     Ok(())
+}
+
+/// Evaluates one record table; answers how long its key is.
+fn record_row<'r>(
+    output: &'r RecordTable,
+    row: &'r Row<'_>,
+    out: &mut Evaluated,
+    arguments: &mut Vec<Value<'r>>,
+) -> Result<usize, EvalError> {
+    let (first, mut key_bytes) = (arguments.len(), 0);
+    for (value, column) in output.values.iter().zip(&output.table.columns) {
+        let value = match value {
+            SetValue::CommitTime => Value::Timestamp(COMMIT_TIME_PLACEHOLDER),
+            SetValue::Expr(expr) => expr.eval(row)?,
+        };
+        if output.table.key.contains(&column.name) {
+            key_bytes += value_bytes(&value, column.data_type);
+        }
+        arguments.push(value);
+    }
+    out.rows.push(first..arguments.len());
+    Ok(key_bytes)
+}
+
+/// What a value counts in a key. Why: uuid and inet are kept as text too, and count as any other type.
+fn value_bytes(value: &Value<'_>, data_type: DataType) -> usize {
+    match value {
+        Value::Text(text) if data_type == DataType::Text => text.len(),
+        _ => 8,
+    }
 }
 
 /// Evaluates one aggregate; answers how long its key is.
@@ -173,11 +232,7 @@ fn match_aggregate<'r>(
     let mut key_bytes = 0;
     for by in &aggregate.by {
         let value = by.expr.eval(row)?;
-        // Why: uuid and inet are kept as text too, and count as any other type.
-        key_bytes += match &value {
-            Value::Text(text) if by.expr.data_type() == DataType::Text => text.len(),
-            _ => 8,
-        };
+        key_bytes += value_bytes(&value, by.expr.data_type());
         encode_group_key(std::slice::from_ref(&value), &mut out.keys);
     }
     let first = arguments.len();

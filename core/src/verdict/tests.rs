@@ -67,3 +67,49 @@ fn key_counts_bytes_of_texts_and_eight_for_every_other_type() {
     assert_eq!(verdict(&page(2_000 - 8 - 8), None), None);
     assert_eq!(verdict(&page(2_000 - 8 - 8 + 1), None), Some(DeadReason::KeyTooLong));
 }
+
+/// Checks in turn: one that counts and raises for small numbers, one that counts, one that makes dead letters.
+fn checked(n: &str) -> Result<Vec<usize>, DeadReason> {
+    let file = r#"
+version: 1
+name: checks
+connections: { kafka: { bootstrap.servers: "localhost:9092" } }
+sources:
+  clicks:
+    topic: clicks
+    fields: { at: timestamp_s!, n: bigint }
+    event_time: at
+    checks:
+      - { name: divides, expect: 12 / n > 0, on_fail: count }
+      - { name: even, expect: n % 2 = 0, on_fail: count }
+      - { name: small, expect: n < 10, on_fail: dead_letter }
+records: { copy: { from: clicks, to: { topic: copies } } }
+"#;
+    let plan = Arc::new(load(file, &|_| None).expect("the file is right"));
+    let judge = Judge::new(plan, SourceId(0));
+    let value = format!(r#"{{"at":0,"n":{n}}}"#);
+    let (mut row, mut evaluated) = (Row::new(), Evaluated::default());
+    judge
+        .decode(RecordView { value: Some(value.as_bytes()), timestamp_ms: None }, &mut row)
+        .map_err(|dead| dead.reason)?;
+    judge.evaluate(&row, &mut evaluated, &mut Vec::new()).map_err(|dead| dead.reason)?;
+    Ok(evaluated.failed_checks)
+}
+
+#[test]
+fn checks_pass_null_and_one_that_is_false_precedes_one_that_raises() {
+    assert_eq!(checked("null"), Ok(vec![]), "null passes");
+    assert_eq!(checked("2"), Ok(vec![]));
+    assert_eq!(checked("3"), Ok(vec![1]));
+    assert_eq!(
+        checked("0"),
+        Err(DeadReason::ExpressionError),
+        "one that raises has neither passed nor failed"
+    );
+    assert_eq!(checked("14"), Err(DeadReason::CheckFailed("small".into())));
+    assert_eq!(
+        checked("15"),
+        Err(DeadReason::CheckFailed("small".into())),
+        "counted for accepted records alone"
+    );
+}

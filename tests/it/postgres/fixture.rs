@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use millstream::postgres::{
-    AggregateDelta, ClusterIdentity, CommitOutcome, Ddl, DeadLetter, EpochCommit, PostgresError, ResultDelta,
-    Session, SessionDelta, Target, TaskCommit, TaskCounts,
+    AggregateDelta, ClusterIdentity, CommitOutcome, Ddl, DeadLetter, EpochCommit, PostgresError, RecordRows,
+    ResultDelta, Session, SessionDelta, Target, TaskCommit, TaskCounts,
 };
 use millstream_core::aggregate::Accumulator;
 use millstream_core::model::{
@@ -138,6 +138,7 @@ pub fn plan(aggregates: Vec<Aggregate>) -> Plan {
         keyed_by: None,
         start: Start::Earliest,
         checks: Vec::new(),
+        dedup: None,
         max_record_bytes: 1 << 20,
         dead_letter_topic: None,
         late_topic: None,
@@ -150,6 +151,7 @@ pub fn plan(aggregates: Vec<Aggregate>) -> Plan {
         dead_letter_table: Some("dead_letters".to_owned()),
         aggregates,
         records: Vec::new(),
+        record_tables: Vec::new(),
         tests: Vec::new(),
         hash: u64::MAX - 1,
     }
@@ -231,6 +233,7 @@ pub struct TestEpoch<'a> {
     pub results: Vec<AggregateDelta<'a>>,
     pub sessions: Vec<SessionDelta<'a>>,
     pub dead_letters: Vec<DeadLetter>,
+    pub records: Vec<RecordRows<'a>>,
 }
 
 impl<'a> TestEpoch<'a> {
@@ -251,6 +254,7 @@ impl<'a> TestEpoch<'a> {
             tasks: &self.tasks,
             results: &self.results,
             sessions: &self.sessions,
+            records: &self.records,
             dead_letters: &self.dead_letters,
             dead_letter_table: Some("dead_letters"),
             #[cfg(feature = "fault")]

@@ -287,3 +287,101 @@ fn late_by_is_told_from_the_time_at_which_a_session_would_have_ended() {
         ]
     );
 }
+
+const VALUES: &str = r#"
+version: 1
+name: values
+connections: { kafka: { bootstrap.servers: "localhost:9092" } }
+sources:
+  activity:
+    topic: activity
+    fields: { at: timestamp_s!, page: text!, user: text, spent: double, n: bigint }
+    event_time: at
+    watermark: { delay: 1h }
+    keyed_by: user
+aggregates:
+  seen:
+    from: activity
+    window: { slide: 20s, size: 50s }
+    select:
+      users: 'count(distinct "user")'
+      middle: approx_percentile(n, 0.5)
+      most: "approx_percentile(spent, 0.95) filter (where n > 0)"
+    to: { table: seen, key: [window_start] }
+records:
+  all: { from: activity, to: { table: everything } }
+  pages: { from: activity, set: { kind: "lower(page)", seen: commit_time() }, to: { table: pages, key: [page] } }
+"#;
+
+/// By sorting: the value of rank floor(q * (n - 1)).
+fn percentile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((q * (sorted.len().max(1) - 1) as f64).floor() as usize).copied()
+}
+
+fn is_about(found: &Value<'_>, expected: Option<f64>) -> bool {
+    match (found, expected) {
+        (Value::Null, None) => true,
+        (Value::Double(found), Some(expected)) => (found - expected).abs() <= 0.01 * expected.abs(),
+        _ => false,
+    }
+}
+
+#[test]
+fn exact_counts_and_percentiles_are_those_of_all_values_in_any_manner() {
+    let plan = load(VALUES, &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let lines = mixed_lines(300);
+    let events: Vec<serde_json::Value> =
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut windows: BTreeMap<i64, Vec<&serde_json::Value>> = BTreeMap::new();
+    for event in &events {
+        let at = event["at"].as_i64().expect("a number");
+        for start in (-60..=at).filter(|start| start % 20 == 0 && at - 50 < *start) {
+            windows.entry(start).or_default().push(event);
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for (partitions, every) in [(1, usize::MAX), (1, 1), (3, 7), (4, 100)] {
+        let options = TrialOptions { partitions, ..OPTIONS };
+        let report = run_in_epochs(&plan, &activity(&lines), options, every).expect("memory does not fail");
+        let rows = &report.aggregates[0].rows;
+        assert_eq!(rows.len(), windows.len());
+        for (row, (start, events)) in rows.iter().zip(&windows) {
+            assert_eq!(row.values[0], Value::Timestamp(EventTime(start * 1_000_000)));
+            let users: HashSet<&str> = events.iter().filter_map(|e| e["user"].as_str()).collect();
+            assert_eq!(row.values[2], Value::Bigint(users.len() as i64), "window {start}");
+            let numbers: Vec<f64> = events.iter().filter_map(|e| e["n"].as_f64()).collect();
+            assert!(is_about(&row.values[3], percentile(&numbers, 0.5)), "window {start}: {row:?}");
+            let paid = events.iter().filter(|e| e["n"].as_i64() > Some(0));
+            let spent: Vec<f64> = paid.filter_map(|e| e["spent"].as_f64()).collect();
+            assert!(is_about(&row.values[4], percentile(&spent, 0.95)), "window {start}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn tables_of_records_have_every_record_or_the_first_of_each_key() {
+    let plan = load(VALUES, &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let lines = [
+        r#"{"at":7,"page":"/A","user":"u","spent":1,"n":2}"#,
+        r#"{"at":8,"page":"/B","n":1,"more":true}"#,
+        "{}",
+        r#"{"at":7,"page":"/A","user":"second"}"#,
+    ];
+    let report = run_trial(&plan, &activity(&lines), OPTIONS).expect("memory does not fail");
+    let of = |output: &str| -> Vec<&str> {
+        report.records.iter().filter(|r| r.output == output).map(|r| r.value.get()).collect()
+    };
+    let a = r#"{"at":"1970-01-01T00:00:07.000000Z","page":"/A","user":"u","spent":1.0,"n":2"#;
+    let b = r#"{"at":"1970-01-01T00:00:08.000000Z","page":"/B","user":null,"spent":null,"n":1"#;
+    let second = r#"{"at":"1970-01-01T00:00:07.000000Z","page":"/A","user":"second","spent":null,"n":null}"#;
+    // One after the other, as they stand in the log.
+    assert_eq!(of("all"), [format!("{a}}}"), format!("{b}}}"), second.to_owned()]);
+    let seen = "2026-01-30T01:18:10.123456Z";
+    assert_eq!(
+        of("pages"),
+        [format!(r#"{a},"kind":"/a","seen":"{seen}"}}"#), format!(r#"{b},"kind":"/b","seen":"{seen}"}}"#)]
+    );
+    assert!(report.records.iter().all(|r| r.topic.is_none() && r.table.is_some()));
+}

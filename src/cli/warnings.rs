@@ -1,0 +1,65 @@
+//! What `plan` warns of.
+
+use millstream_core::model::Span;
+use millstream_core::pipeline::{Plan, Source, Window};
+
+/// What is allowed and seldom meant.
+pub fn warnings(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, source) in plan.sources.iter().enumerate() {
+        let name = &source.name;
+        let is_read = plan.aggregates.iter().any(|a| a.source.0 == index)
+            || plan.records.iter().any(|output| output.source.0 == index)
+            || plan.record_tables.iter().any(|output| output.source.0 == index);
+        if !is_read {
+            warnings.push(format!("sources.{name}: nothing reads it"));
+        }
+        if source.keyed_by.is_none() {
+            warnings.push(format!(
+                "sources.{name}: no keyed_by; one key's records may be in several partitions, each with a watermark of \
+                 its own, and rows are merged from all of them"
+            ));
+        }
+        warnings.extend(split_copies(source));
+        if source.dead_letter_topic.is_none() && plan.dead_letter_table.is_none() {
+            warnings.push(format!(
+                "sources.{name}: dead records are only counted; see bad_data.topic and .table"
+            ));
+        }
+    }
+    for aggregate in &plan.aggregates {
+        let name = &aggregate.name;
+        if aggregate.allowed_lateness == Span::ZERO {
+            let passed = match aggregate.window {
+                Window::Session { .. } => "its time and the gap is not counted",
+                Window::Tumbling { .. } | Window::Sliding { .. } => "a window's end is not counted in it",
+            };
+            warnings.push(format!(
+                "aggregates.{name}: allowed lateness is 0; what comes after the watermark has passed {passed}"
+            ));
+        }
+        let source = &plan.sources[aggregate.source.0];
+        if source.late_topic.is_none() {
+            warnings.push(format!("aggregates.{name}: too late records are only counted; see late.topic"));
+        }
+    }
+    if plan.tests.is_empty() {
+        warnings.push("tests: there are none; `millstream test` would run them without a server".to_owned());
+    }
+    warnings
+}
+
+/// Whether copies of a record may be in several partitions, where dedup does not find them.
+fn split_copies(source: &Source) -> Option<String> {
+    let dedup = source.dedup.as_ref()?;
+    let field = source.keyed_by.map(|id| &source.fields[id.0].name);
+    let keyed =
+        field.is_some_and(|name| dedup.key.iter().any(|expr| expr.canonical() == format!("\"{name}\"")));
+    (!keyed).then(|| {
+        format!(
+            "sources.{}.dedup: copies in different partitions are not found; key the topic by a field of the dedup key \
+             at its producer, and say so in keyed_by",
+            source.name
+        )
+    })
+}
