@@ -1,4 +1,5 @@
-"""`python -m chaos.golden`: the golden cases on real servers: the corpus of bad records, and fifty views at one instant.
+"""`python -m chaos.golden`: the golden cases on real servers: the corpus of bad records, fifty views at one instant, and the logs
+whose outcome was worked out by hand (`golden_cases`).
 
 Owns: which records are sent, and that each is found under the verdict its case names; the referee judges the rest.
 Data: `tests/golden/` -> one fresh run per case group, drained by `run --until-end`. Needs servers and the built binary.
@@ -14,18 +15,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import yaml
 from confluent_kafka import Producer
+from psycopg import sql
+from psycopg.rows import dict_row
 
+from . import golden_cases
 from .arena import Arena
+from .golden_cases import GOLDEN, GoldenCase
 from .processor import ChaosFailure
-from .servers import CHECKOUT
+from .program import end_on_sigterm
 
-GOLDEN = CHECKOUT / "tests" / "golden"
 BURST = 300
 BURST_BYTES = 4 << 20
 LARGEST_MESSAGE = 4 << 20
@@ -129,6 +134,36 @@ def check_fifty(arena: Arena) -> list[tuple]:
     return rows + sliding
 
 
+def case_run(seed: int, name: str) -> str:
+    case, rows = golden_cases.read(name), []
+    with_arena(seed, name, name, lambda arena: rows.extend(check_case(arena, case)))
+    return f"{len(case.values)} records, {len(rows)} rows"
+
+
+def check_case(arena: Arena, case: GoldenCase) -> list[dict]:
+    """All records in one partition; then every row is the one that was worked out."""
+    produce(arena, case.values, partitions=1)
+    arena.drain(arena.processor())
+    report = arena.judge_end()
+    verdicts = case.expected["verdicts"][0]
+    differing = {name: count for name, count in verdicts.items() if report.counts.get(name, count) != count}
+    if differing:
+        raise ChaosFailure(f"expected {differing}, found {report.counts}")
+    all_rows = []
+    with psycopg.connect(arena.environment["DATABASE_URL"], row_factory=dict_row) as connection:
+        for aggregate in arena.plan.aggregates:
+            due = case.expected["aggregates"][aggregate.name]["rows"]
+            query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(aggregate.table))
+            found = [
+                golden_cases.spell_row(list(row), tuple(row.values())) for row in connection.execute(query)
+            ]
+            found.sort(key=lambda row: [row[name] for name in aggregate.key])
+            if found != due:
+                raise ChaosFailure(f"{aggregate.table}: expected {due}, found {found}")
+            all_rows += found
+    return all_rows
+
+
 def with_arena(seed: int, title: str, case: str, body: Callable[[Arena], None]) -> None:
     raw = yaml.safe_load((GOLDEN / case / "pipeline.yaml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
@@ -144,8 +179,8 @@ def with_arena(seed: int, title: str, case: str, body: Callable[[Arena], None]) 
         arena.close(keep=failed)
 
 
-def produce(arena: Arena, values: list[bytes | None]) -> None:
-    """One after the other over all partitions."""
+def produce(arena: Arena, values: list[bytes | None], partitions: int | None = None) -> None:
+    """One after the other over all partitions, or so many."""
     producer = Producer(
         {
             "bootstrap.servers": arena.servers.bootstrap,
@@ -156,13 +191,14 @@ def produce(arena: Arena, values: list[bytes | None]) -> None:
         }
     )
     for number, value in enumerate(values):
-        producer.produce(arena.source.topic, value=value, partition=number % arena.partitions)
+        producer.produce(arena.source.topic, value=value, partition=number % (partitions or arena.partitions))
         producer.poll(0)
     if left := producer.flush(FLUSH_SECONDS):
         raise ChaosFailure(f"{left} records not delivered")
 
 
 def main() -> int:
+    end_on_sigterm()
     parser = argparse.ArgumentParser(prog="python -m chaos.golden")
     parser.add_argument("--seed", type=int, default=1)
     seed = parser.parse_args().seed
@@ -170,6 +206,7 @@ def main() -> int:
         "bad records, each alone": lambda: corpus_run(seed, "alone", alone),
         "bad records in bursts of 100 %": lambda: corpus_run(seed, "bursts", in_bursts),
         "fifty page views at one instant": lambda: fifty_run(seed),
+        **{f"case {name}": partial(case_run, seed, name) for name in golden_cases.names()},
     }
     failed = 0
     for title, run in runs.items():
