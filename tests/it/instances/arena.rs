@@ -323,8 +323,9 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let (name, id) = (format!("-{name}"), self.child.id().to_string());
-        assert!(Command::new("kill").args([name, id]).status().unwrap().success());
+        // Why a shell: `kill` as a program is not on every machine, as a builtin it is.
+        let command = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
     pub fn terminate(&self) {
