@@ -27,7 +27,8 @@ FIRST_EVENTS = 300
 TRICKLE_EVENTS, TRICKLE_SECONDS = 40, 0.05
 REACH_SECONDS = 45.0
 EPOCH_ARRIVAL = 2
-ALONE, SHARED = ("--workers", "1"), ("--workers", "2")
+# One worker: of several, each writes the phase file, and one may write over the point at which another dies.
+ALONE = ("--workers", "1")
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Table:
             self.renew(point, keep=True)
             return Row(point, "no", "-", time.monotonic() - began, str(failure))
         try:
-            self.arena.drain(self.arena.processors[0], *SHARED)
+            self.arena.drain(self.arena.processors[0], *ALONE)
             self.arena.judge_end()
         except ChaosFailure as failure:
             words = ", ".join(failure.report.words) if isinstance(failure, RefereeFailure) else "failed"
@@ -103,13 +104,13 @@ class Table:
 
     def crash(self, processor: Processor, aim: Aim, cut_sessions: bool = False) -> None:
         before = self.arena.progress()
-        processor.start(*SHARED, aim=aim)
+        processor.start(*ALONE, aim=aim)
         deadline = time.monotonic() + REACH_SECONDS
         while processor.running():
             if time.monotonic() > deadline:
                 raise processor.failure(f"{aim.point}:{aim.arrival} not reached, last {processor.phase()}")
             self.loader.send_all(TRICKLE_EVENTS)
-            if cut_sessions and self.arena.progress() > before:
+            if cut_sessions and self.arena.progress() > max(before, 0):
                 self.arena.terminate_backends()
                 cut_sessions = False
             time.sleep(TRICKLE_SECONDS)
