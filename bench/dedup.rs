@@ -1,6 +1,6 @@
 //! What remembering ids costs: records with distinct ids, and some copies, through one task and its store on disk.
 //!
-//! No Kafka and no PostgreSQL: records are made in memory, judged, and written in epochs of 100,000 as a worker does. Each
+//! No Kafka and no PostgreSQL: records are made in memory, judged, and written in epochs of 50,000 as a worker does. Each
 //! record has about 100 bytes and an id of 32 hex digits; all fall within the day for which ids are remembered, so none is
 //! forgotten. A copy is of any earlier record, drawn evenly: most are far older than what memory holds. The same records
 //! pass a pipeline without `dedup` first; the difference is what dedup costs. Then the task is opened again, as after a
@@ -21,7 +21,7 @@ use millstream_core::model::{EventTime, Offset, OwnerEpoch, TopicPartition};
 use millstream_core::pipeline::{SourceId, load};
 use millstream_core::verdict::Judge;
 
-const EPOCH_RECORDS: u64 = 100_000;
+const EPOCH_RECORDS: u64 = 50_000;
 /// 23 h in microseconds, from 2026-01-01T00:00Z.
 const SPAN: u64 = 82_800_000_000;
 const START: u64 = 1_767_225_600_000_000;
