@@ -84,7 +84,7 @@ impl Load {
         let (mut fresh, mut text, mut counts) = (0, Vec::new(), TaskCounts::default());
         let started = Stopwatch::start();
         for n in 0..self.records() {
-            let due = (n + 1) * self.ids / self.records();
+            let due = ((n + 1) * self.ids).div_ceil(self.records());
             let number = if fresh < due { fresh } else { mixed(n) % fresh };
             fresh = fresh.max(number + 1);
             self.event(number, &mut text);
