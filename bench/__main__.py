@@ -11,19 +11,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.clicks import CLAIMED_PER_SECOND, clicks
 from bench.corner import RESULTS
-from bench.drain import Load, Miscounted, as_json, drain
+from bench.drain import Load, as_json, drain
 from bench.generator import speeds
 from bench.hotspots import RECIPE, hotspots
 from bench.live import Rate, live
-from bench.pipeline import OUTPUTS, NotSupported, with_outputs
+from bench.pipeline import OUTPUTS, NotSupported, remembering, through_hop, with_outputs
 from bench.plot import plot
 from bench.program import ProgramFailed, one_per_core
+from bench.recorded import Recorded
 from bench.smoke import smoke
 from bench.sweep import SWEEPS, beside_plain, results
 from bench.table import shown, table
+from bench.truth import Miscounted, NotW1
 
 EVENTS = 2_000_000
+CLICKS = 10_000_000
 COLUMNS = {
     "events/s": "events_per_second",
     "CPU us/event": "processor_us",
@@ -35,9 +39,11 @@ BESIDE_PLAIN = ["plain events/s", "plain CPU us", "throughput ratio", "cost rati
 EPILOG = """examples:
   ./dev bench                                    2,000,000 events through outputs A, B and D, and a plain copy of them
   ./dev bench drain --outputs AD --rounds 3
+  ./dev bench drain --outputs ABCD --reference   the events that other processors' figures in docs/bench.md are of
   ./dev bench live --rate 5000 --seconds 60
   ./dev bench sweep keys partitions --points 1000,10000,100000
   ./dev bench hotspots --outputs AD
+  ./dev bench clicks
   ./dev bench generate --events 5000000
 
 `CPU us/event` is the program's own; `broker` and `PostgreSQL` are the servers' time per event meanwhile. Measure on a
@@ -50,7 +56,7 @@ def main(arguments: list[str]) -> int:
         return options.run(options)
     except NotSupported as refused:
         print(f"bench: this program does not take the pipeline:\n{refused}", file=sys.stderr)
-    except (ProgramFailed, Miscounted, TimeoutError, LookupError) as failed:
+    except (ProgramFailed, Miscounted, NotW1, OSError, LookupError) as failed:
         print(f"bench: {failed}", file=sys.stderr)
     return 1
 
@@ -70,10 +76,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     pace = command("live", run_live, "latency from produce to readable, at a steady rate")
     sizes = command("sweep", run_sweep, "cost per event against size: " + ", ".join(SWEEPS))
     spots = command("hotspots", run_hotspots, "where the processor's time goes, by perf")
+    many = command("clicks", run_clicks, "all of pipelines/clickstream-10m.yaml over ten million clicks")
     making = command("generate", run_generate, "how fast `millstream generate` makes events of each profile")
     command("smoke", run_smoke, "everything at a small size, looking at counts alone")
     for made in (backlog, sizes, spots, making):
         made.add_argument("--events", type=positive, default=EVENTS, metavar="N", help=f"({EVENTS:,})")
+    many.add_argument("--events", type=positive, default=CLICKS, metavar="N", help=f"({CLICKS:,})")
+    many.add_argument("--workers", type=positive, default=one_per_core(), metavar="N", help="(one per core)")
     for made in (backlog, pace, spots):
         letters = "; ".join(f"{letter}: {about}" for letter, about in OUTPUTS.items())
         made.add_argument("--outputs", type=outputs, default="ABD", metavar="LETTERS", help=letters)
@@ -93,6 +102,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             metavar="N",
             help="show the cheapest of so many, and the median of their ratios",
         )
+    backlog.add_argument("--dedup", action="store_true", help="and remember every id for an hour")
+    backlog.add_argument("--hop", action="store_true", help="and copy events through an internal topic first")
+    events = backlog.add_mutually_exclusive_group()
+    events.add_argument("--reference", action="store_true", help="the events that others were measured with")
+    events.add_argument("--events-from", metavar="FILE", help="all events of a file, one JSON object a line")
     pace.add_argument("--rate", type=positive, default=5_000, metavar="N", help="events per second (5,000)")
     pace.add_argument("--seconds", type=positive, default=30, metavar="N")
     pace.add_argument("--warm-up", type=int, default=3, metavar="N", help="seconds that do not count (3)")
@@ -122,11 +136,26 @@ def outputs(text: str) -> str:
     return letters
 
 
+def load_of(options: argparse.Namespace) -> Load:
+    if not options.reference and not options.events_from:
+        return Load(options.events, options.partitions)
+    print("counting what must come out", flush=True)
+    if options.reference:
+        recorded = Recorded.reference(options.events)
+    else:
+        recorded = Recorded.read(options.events_from)
+    return Load(recorded.truth.records.count, options.partitions, recorded=recorded)
+
+
 def run_drain(options: argparse.Namespace) -> int:
-    load = Load(options.events, options.partitions)
-    pipeline = with_outputs(options.outputs)
+    load = load_of(options)
+    pipeline, added = with_outputs(options.outputs), ""
+    if options.dedup:
+        pipeline, added = remembering(pipeline), ", ids remembered"
+    if options.hop:
+        pipeline, added = through_hop(pipeline), f"{added}, through a hop"
     print(
-        f"W1: {load.events:,} events in {load.partitions} partitions, outputs {', '.join(options.outputs)}, "
+        f"W1: {load.events:,} events in {load.partitions} partitions, outputs {', '.join(options.outputs)}{added}, "
         f"{share_of(options.workers)}",
         flush=True,
     )
@@ -137,14 +166,20 @@ def run_drain(options: argparse.Namespace) -> int:
             figures = rounds[-1].figures()
             ratio = shown(figures["ratio"]["throughput"])
             print(f"  {figures['processor']['seconds']:.2f} s, throughput ratio {ratio}", flush=True)
-    result = as_json(load, options.workers, rounds) | {"outputs": options.outputs}
+    result = as_json(load, options.workers, rounds) | {
+        "outputs": options.outputs,
+        "dedup": options.dedup,
+        "hop": options.hop,
+    }
     best, ratio = result["best"], result["median_ratio"]
     rows = [[name, *(best[name][key] for key in COLUMNS.values())] for name in ("processor", "plain")]
     title = "ratio" if options.rounds == 1 else "median ratio"
     rows.append([title, ratio["throughput"], ratio["processor_cost"], None, None, None])
     print(table(["", *COLUMNS], rows))
     print(", ".join(f"{rows:,} rows in {name}" for name, rows in best["rows"].items()))
-    print(f"the generator filled the topic at {best['generated_per_second']:,.0f} events/s")
+    print(f"the topic was filled at {best['filled_per_second']:,.0f} events/s")
+    if load.recorded:
+        print(f"rows and records are those of {load.recorded.path}")
     keep("drain", result)
     return 0
 
@@ -200,6 +235,19 @@ def run_hotspots(options: argparse.Namespace) -> int:
     for title, shares in found.items():
         print(table([title, "% of samples"], [[name, share] for name, share in shares.items()]), end="\n\n")
     keep("hotspots", found | {"workers": options.workers})
+    return 0
+
+
+def run_clicks(options: argparse.Namespace) -> int:
+    result = clicks(options.events, options.workers)
+    print(f"{options.events:,} clicks in {result['seconds']:.1f} s, workers: {options.workers}")
+    columns = {**COLUMNS, "state MiB": "state_mib", "database MiB": "database_mib"}
+    print(table(list(columns), [[result[key] for key in columns.values()]]))
+    print(", ".join(f"{rows:,} rows in {name}" for name, rows in result["rows"].items()))
+    print(
+        f"{result['times_claimed']:.1f} times the {CLAIMED_PER_SECOND:,} events/s that the replaced system claims"
+    )
+    keep("clicks", result)
     return 0
 
 

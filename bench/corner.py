@@ -10,12 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 CHECKOUT = Path(__file__).parent.parent
 RESULTS = CHECKOUT / ".dev" / "bench"
-DELETED = ("input", "output", "copied")
+# Beyond any time for which a machine stands still.
+PATIENCE = 120
+ROLES = ("input", "output", "copied")
 
 
 class Corner:
@@ -24,29 +26,31 @@ class Corner:
         self.partitions = partitions
         self.brokers = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
         self.folder = RESULTS / self.name
-        self.topics = {role: f"{self.name}_{role}" for role in DELETED}
+        self.topics = {role: f"{self.name}_{role}" for role in ROLES}
         self.database_url = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.name}"))
-        self._admin = AdminClient({"bootstrap.servers": self.brokers})
+
+    def _admin(self) -> AdminClient:
+        """Made anew, as a client cannot be handed to another process. What it is asked ends with it."""
+        return AdminClient({"bootstrap.servers": self.brokers})
 
     def __enter__(self) -> Corner:
         self.folder.mkdir(parents=True)
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
             server.execute(f"create database {self.name}")
-        for future in self._admin.create_topics(
-            [NewTopic(self.topics["input"], self.partitions, 1)]
-        ).values():
-            future.result(30)
+        admin = self._admin()
+        for future in admin.create_topics([NewTopic(self.topics["input"], self.partitions, 1)]).values():
+            future.result(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
             server.execute(f"drop database if exists {self.name} with (force)")
-        for future in self._admin.delete_topics(list(self.topics.values())).values():
-            try:
-                future.result(30)
-            except KafkaException:
-                continue  # not every measurement makes every topic
+        # Not every measurement makes every topic, and a hop makes one more.
+        admin = self._admin()
+        made = [topic for topic in admin.list_topics(timeout=PATIENCE).topics if topic.startswith(self.name)]
+        for future in admin.delete_topics(made).values():
+            future.result(PATIENCE)
 
     def environment(self) -> dict[str, str]:
         names = {
@@ -63,23 +67,23 @@ class Corner:
                    coalesce(sum(duplicate), 0)::bigint, coalesce(sum(dead), 0)::bigint
             from millstream.progress where application = %s
         """
-        with psycopg.connect(self.database_url) as database:
-            row = database.execute(query, [self.name]).fetchone()
-        assert row is not None
-        return dict(zip(("read", "accepted", "duplicate", "dead"), row, strict=True))
+        return dict(
+            zip(("read", "accepted", "duplicate", "dead"), *self.select(query, self.name), strict=True)
+        )
 
     def rows(self, table: str) -> int:
+        return self.select(f"select count(*) from {table}")[0][0]
+
+    def select(self, query: str, *parameters: str) -> list[tuple]:
         with psycopg.connect(self.database_url) as database:
-            row = database.execute(f"select count(*) from {table}").fetchone()
-        assert row is not None
-        return row[0]
+            return database.execute(query, parameters).fetchall()
 
     def partitions_of(self, role: str, offset: int) -> list[TopicPartition]:
         return [TopicPartition(self.topics[role], number, offset) for number in range(self.partitions)]
 
     def wait_for_topic(self, role: str) -> None:
-        deadline = time.monotonic() + 60
-        while self.topics[role] not in self._admin.list_topics(timeout=10).topics:
+        admin, deadline = self._admin(), time.monotonic() + PATIENCE
+        while self.topics[role] not in admin.list_topics(timeout=PATIENCE).topics:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"topic {self.topics[role]} was not made within 60 s")
+                raise TimeoutError(f"topic {self.topics[role]} was not made within {PATIENCE} s")
             time.sleep(0.1)

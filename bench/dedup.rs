@@ -1,6 +1,6 @@
 //! What remembering ids costs: records with distinct ids, and some copies, through one task and its store on disk.
 //!
-//! No Kafka and no PostgreSQL: records are made in memory, judged, and written in epochs of 50,000 as a worker does. Each
+//! No Kafka and no PostgreSQL: records are made in memory, judged, and written in a worker's epochs under backlog. Each
 //! record has about 100 bytes and an id of 32 hex digits; all fall within the day for which ids are remembered, so none is
 //! forgotten. A copy is of any earlier record, drawn evenly: most are far older than what memory holds. The same records
 //! pass a pipeline without `dedup` first; the difference is what dedup costs. Then the task is opened again, as after a
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::clock::Stopwatch;
+use millstream::runtime::EPOCH_RECORDS;
 use millstream::state::TaskStore;
 use millstream_core::codec::{META_KEY, decode_meta};
 use millstream_core::engine::{
-    Effects, Family, Record, StateStore, StoreError, Task, TaskCounts, TaskIdentity,
+    Effects, Family, ProcessError, Record, Role, StateStore, StoreError, Task, TaskCounts, TaskIdentity,
 };
 use millstream_core::model::{EventTime, Offset, OwnerEpoch, TopicPartition};
 use millstream_core::pipeline::{SourceId, load};
 use millstream_core::verdict::Judge;
 
-const EPOCH_RECORDS: u64 = 50_000;
 /// 23 h in microseconds, from 2026-01-01T00:00Z.
 const SPAN: u64 = 82_800_000_000;
 const START: u64 = 1_767_225_600_000_000;
@@ -80,7 +80,7 @@ impl Load {
         self.ids + self.ids * self.copies / (100 - self.copies)
     }
 
-    fn run(&self, task: &mut Task) -> Result<Outcome, StoreError> {
+    fn run(&self, task: &mut Task) -> Result<Outcome, ProcessError> {
         let (mut fresh, mut text, mut counts) = (0, Vec::new(), TaskCounts::default());
         let started = Stopwatch::start();
         for n in 0..self.records() {
@@ -89,20 +89,20 @@ impl Load {
             fresh = fresh.max(number + 1);
             self.event(number, &mut text);
             feed(task, n, &text)?;
-            if (n + 1) % EPOCH_RECORDS == 0 || n + 1 == self.records() {
+            if (n + 1) % EPOCH_RECORDS as u64 == 0 || n + 1 == self.records() {
                 counts = write(task)?;
             }
         }
         Ok(Outcome { took: started.elapsed(), counts })
     }
 
-    fn first_ids(&self, count: u64, task: &mut Task) -> Result<TaskCounts, StoreError> {
+    fn first_ids(&self, count: u64, task: &mut Task) -> Result<TaskCounts, ProcessError> {
         let mut text = Vec::new();
         for number in 0..count {
             self.event(number, &mut text);
             feed(task, self.records() + number, &text)?;
         }
-        write(task)
+        Ok(write(task)?)
     }
 
     fn event(&self, number: u64, text: &mut Vec<u8>) {
@@ -119,7 +119,7 @@ impl Load {
     }
 }
 
-fn feed(task: &mut Task, offset: u64, value: &[u8]) -> Result<(), StoreError> {
+fn feed(task: &mut Task, offset: u64, value: &[u8]) -> Result<(), ProcessError> {
     let record = Record {
         offset: Offset(offset.cast_signed()),
         timestamp_ms: None,
@@ -175,8 +175,9 @@ aggregates:
         plan_hash: plan.hash,
     };
     let judge = Arc::new(Judge::new(plan, SourceId(0)));
-    let mut task = Task::open(identity, judge, Box::new(store), (meta.as_ref(), Offset(0)), 1 << 20);
-    task.load_ids(budget)?;
+    let mut task =
+        Task::open(identity, (judge, Role::Whole), Box::new(store), (meta.as_ref(), Offset(0)), 1 << 20);
+    task.load(budget)?;
     task.own(OwnerEpoch(1), TaskCounts::default());
     Ok(task)
 }

@@ -15,7 +15,9 @@ from bench.corner import Corner
 from bench.log import count
 from bench.pipeline import write
 from bench.program import Cost, generate, measured, plain_command, run_command
+from bench.recorded import Recorded
 from bench.servers import Servers
+from bench.truth import expect
 
 MICROS = 1e6
 
@@ -26,10 +28,18 @@ class Load:
     partitions: int
     users: int | None = None
     seed: int = 1
+    # Where the events come from, instead of the generator.
+    recorded: Recorded | None = None
 
     def options(self) -> list[str]:
         users = ["--users", str(self.users)] if self.users else []
         return ["--seed", str(self.seed), *users]
+
+    def fill(self, corner: Corner) -> float:
+        """Fills the input; answers how fast, in events per second."""
+        if self.recorded:
+            return self.recorded.load(corner)
+        return generate(corner, self.events, *self.options())["events_per_second"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,12 @@ class Round:
     processor: Drained
     plain: Drained | None
     rows: dict[str, int]
-    # How fast the generator filled the input.
-    generated_per_second: float
+    # How fast the input was filled.
+    filled_per_second: float
 
     def figures(self) -> dict:
         own = self.processor.figures()
-        common = {"rows": self.rows, "generated_per_second": self.generated_per_second}
+        common = {"rows": self.rows, "filled_per_second": self.filled_per_second}
         if self.plain is None:
             return {"processor": own, **common}
         plain = self.plain.figures()
@@ -78,10 +88,6 @@ class Round:
 
 def quotient(of: float | None, by: float | None) -> float | None:
     return of / by if of is not None and by is not None and by > 0 else None
-
-
-class Miscounted(Exception):
-    pass
 
 
 def drain(
@@ -100,10 +106,12 @@ def drain(
         for command in commands:
             measured(command, corner, servers)
             idle.append(measured(command, corner, servers))
-        generated = generate(corner, load.events, *load.options())
+        filled = load.fill(corner)
         # The processor first: whoever comes second finds all of the log in the page cache.
         costs = [measured(command, corner, servers) for command in commands]
         check(corner, load.events, costs[1].said if with_plain else None)
+        if load.recorded:
+            load.recorded.check(corner, pipeline)
         if count_outputs:
             for role in ("output", "copied"):
                 expect(role, count(corner, role, load.events), load.events)
@@ -111,7 +119,7 @@ def drain(
         tables = [aggregate["to"]["table"] for aggregate in pipeline.get("aggregates", {}).values()]
         rows = {table: corner.rows(table) for table in tables}
         copied = drained[1] if with_plain else None
-        return Round(drained[0], copied, rows, generated["events_per_second"])
+        return Round(drained[0], copied, rows, filled)
 
 
 def check(corner: Corner, events: int, copied: str | None) -> None:
@@ -119,11 +127,6 @@ def check(corner: Corner, events: int, copied: str | None) -> None:
     expect("processor", corner.counts(), {"read": events, "accepted": events, "duplicate": 0, "dead": 0})
     if copied is not None:
         expect("plain loop", copied, str(events))
-
-
-def expect(who: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise Miscounted(f"{who}: {found} instead of {wanted}")
 
 
 def best(rounds: list[Round]) -> Round:

@@ -28,7 +28,7 @@ MICROS = 1e6
 # What librdkafka does unless told otherwise; without any, each event is a request of its own, and the broker is measured.
 LINGER_MS = 5
 # After the last event was sent: several times the 10 s after which the broker ends a transaction that its owner left open.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def live(pipeline: dict, rate: Rate, workers: int) -> dict:
                 env=corner.environment(),
             )
         try:
-            wait_for("a processor that is ready", 60, lambda: is_ready(http))
+            wait_for("a processor that is ready", PATIENCE, lambda: is_ready(http))
             own, others = seconds_of(processor.pid), servers.seconds()
             arrivals = watch(corner, rate)
             own, others = (
@@ -68,7 +68,7 @@ def live(pipeline: dict, rate: Rate, workers: int) -> dict:
             )
         finally:
             processor.terminate()
-            processor.wait(60)
+            processor.wait(PATIENCE)
         latencies = latencies_of(times_of_all(corner, "input", rate.events), arrivals, rate.warm_up_seconds)
         each = MICROS / rate.events
         costs = {"processor_us": own * each, "broker_us": others[0] * each, "postgres_us": others[1] * each}
@@ -110,7 +110,7 @@ def watch(corner: Corner, rate: Rate) -> list[list[float]]:
             said = sending.communicate()[1].decode(errors="replace")
             raise ProgramFailed(f"{missing} of {rate.events} events did not arrive\n{said}")
     consumer.close()
-    if sending.wait(60) != 0:
+    if sending.wait(PATIENCE) != 0:
         raise ProgramFailed(f"the generator ended with exit status {sending.returncode}")
     return arrivals
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
 
 from bench.corner import Corner
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 AT_ONCE = 10_000
 
 
@@ -49,14 +50,22 @@ def times_of_all(corner: Corner, role: str, events: int) -> list[list[float]]:
     return times
 
 
-def count(corner: Corner, role: str, least: int) -> int:
-    """How many records there are: waits for the least, and a moment for more."""
+def values(corner: Corner, role: str, least: int) -> Iterator[bytes]:
+    """Of all records there are: waits for the least, and a moment for more."""
     consumer = reader(corner, role)
     found = 0
     deadline = time.monotonic() + PATIENCE
     while True:
         messages = consumer.consume(AT_ONCE, timeout=1.0)
-        found += sum(1 for message in messages if not message.error())
-        if not messages and (found >= least or time.monotonic() > deadline):
+        sound = [message.value() for message in messages if not message.error()]
+        yield from sound
+        found += len(sound)
+        if sound:
+            deadline = time.monotonic() + PATIENCE
+        elif found >= least or time.monotonic() > deadline:
             consumer.close()
-            return found
+            return
+
+
+def count(corner: Corner, role: str, least: int) -> int:
+    return sum(1 for _ in values(corner, role, least))

@@ -19,9 +19,18 @@ ACTIVE_USERS = {
     "select": {"active_user_count": "approx_distinct(user_id)"},
     "to": {"table": "active_users", "key": ["window_start"]},
 }
+USER_SESSIONS = {
+    "from": "events",
+    "window": {"session": "10m"},
+    "by": ["user_id"],
+    "select": {"page_views": "count(*) filter (where event_type = 'page_view')", "events": "count(*)"},
+    "to": {"table": "user_sessions", "key": ["user_id", "session_start_time"]},
+}
+ADDED = {"B": ("active_users", ACTIVE_USERS), "C": ("user_sessions", USER_SESSIONS)}
 OUTPUTS = {
     "A": "page views per minute and page -> PostgreSQL",
     "B": "distinct users, 5 min by 1 min -> PostgreSQL",
+    "C": "sessions of a user, 10 min apart at most -> PostgreSQL",
     "D": "every event with its processing time -> Kafka",
 }
 
@@ -35,12 +44,28 @@ def with_outputs(letters: str) -> dict:
     pipeline = yaml.safe_load(FILE.read_text())
     if "A" not in letters:
         del pipeline["aggregates"]["page_view_counts"]
-    if "B" in letters:
-        pipeline["aggregates"]["active_users"] = copy.deepcopy(ACTIVE_USERS)
+    for letter, (name, aggregate) in ADDED.items():
+        if letter in letters:
+            pipeline["aggregates"][name] = copy.deepcopy(aggregate)
     if "D" not in letters:
         del pipeline["records"]
     if not pipeline["aggregates"]:
         del pipeline["aggregates"]
+    return pipeline
+
+
+def remembering(pipeline: dict) -> dict:
+    """The same, and every id is remembered for an hour of event time."""
+    (source,) = pipeline["sources"].values()
+    source["fields"]["event_id"] = "text!"
+    source["dedup"] = {"key": ["event_id"], "within": "1h"}
+    return pipeline
+
+
+def through_hop(pipeline: dict) -> dict:
+    """The same, and events are copied through an internal topic by user first, as if they had no key."""
+    (source,) = pipeline["sources"].values()
+    source["repartition_by"] = source.pop("keyed_by")
     return pipeline
 
 

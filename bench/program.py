@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,14 +67,15 @@ def plain_command(corner: Corner, members: int) -> list[str]:
     return [plain(), *topics, f"{corner.name}-plain", "bench", str(members)]
 
 
-def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:
-    """Runs a program to its end."""
+def measured(command: list[str], corner: Corner, servers: Servers, shown: bool = False) -> Cost:
+    """Runs a program to its end; one that is `shown` draws its progress where there is a terminal."""
     log = corner.folder / "program.log"
     before = servers.seconds()
     started = time.monotonic()
     with log.open("wb") as output:
+        errors = None if shown and sys.stderr.isatty() else output
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=corner.environment()
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=corner.environment()
         )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -87,9 +89,9 @@ def measured(command: list[str], corner: Corner, servers: Servers) -> Cost:
     return Cost(wall, processor, after[0] - before[0], after[1] - before[1], usage.ru_maxrss, said)
 
 
-def generate(corner: Corner, events: int, *options: str) -> dict:
-    """Fills the input with workload W1; answers the generator's summary."""
-    command = [millstream(), "generate", "w1", "--events", str(events), "--topic", corner.topics["input"]]
+def generate(corner: Corner, events: int, *options: str, profile: str = "w1") -> dict:
+    """Fills the input with events of a profile; answers the generator's summary."""
+    command = [millstream(), "generate", profile, "--events", str(events), "--topic", corner.topics["input"]]
     done = subprocess.run(
         [*command, "--start", "2026-01-01T00:00:00Z", "--summary", "json", *options],
         capture_output=True,

@@ -31,23 +31,25 @@ class Account:
         self.missed = 0
         self.passed = 0
 
-    def kill(self, phase: phases.Phase | None, moving: bool) -> None:
+    def kill(self, where: list[phases.Phase], moving: bool) -> None:
         """`moving`: partitions were on their way from one instance to another."""
-        point = point_of(phase)
-        self.points[point] += 1
-        self.hits.update(phases.classes_of(point))
+        points = points_of(where)
+        self.points.update(points)
+        self.hits.update(phases.classes_of(points))
         if moving:
             self.hits[REBALANCE] += 1
 
-    def freeze(self, phase: phases.Phase | None) -> None:
-        self.frozen[point_of(phase)] += 1
+    def freeze(self, where: list[phases.Phase]) -> None:
+        self.frozen.update(points_of(where))
 
-    def note(self, plan: Plan, phase: phases.Phase | None, report: Report, seconds: float) -> None:
-        """A round that passed."""
+    def note(
+        self, plan: Plan, where: list[phases.Phase], report: Report, seconds: float, judging: float
+    ) -> None:
+        """A round that passed. `judging` is the part of its `seconds` in which the referee read and judged."""
         self.passed += 1
-        point = f"{phase.point}:{phase.arrival}" if phase else point_of(phase)
-        text = f"{self.passed:>4}/{self.schedule.kills}  killed at {point:<32} {report.counts['read']:>8} read, agrees"
-        print(f"{text}  {seconds:4.1f} s  ({plan})", flush=True)
+        place = phases.listed(where)
+        text = f"{self.passed:>4}/{self.schedule.kills}  killed at {place:<32} {report.counts['read']:>8} read, agrees"
+        print(f"{text}  {seconds:5.1f} s, {judging:5.1f} of it judging  ({plan})", flush=True)
 
     def show_end(self, report: Report) -> None:
         print(conservation(report.counts))
@@ -68,7 +70,7 @@ class Account:
         if self.schedule.means.freeze:
             print("frozen at: " + listed(self.frozen))
         if self.missed:
-            print(f"points not reached because partitions had moved away: {self.missed}")
+            print(f"points not reached, or passed before anybody looked: {self.missed}")
         due = self.schedule.kills // 10
         thin = [f"only {self.hits[name]} of {due} {name}" for name in due_names if self.hits[name] < due]
         if self.missed > MOST_MISSED_SHARE * self.schedule.kills:
@@ -76,8 +78,8 @@ class Account:
         return thin
 
 
-def point_of(phase: phases.Phase | None) -> str:
-    return phase.point if phase else "before any point"
+def points_of(where: list[phases.Phase]) -> list[str]:
+    return [phase.point for phase in where] or [phases.listed(where)]
 
 
 def troubled(answers: dict[str, int]) -> dict[str, int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import yaml
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from .apart import Apart
 from .generator import Generator, Shares, default_start
 from .loader import Loader
 from .options import DEFAULT_PIPELINE
@@ -23,6 +25,7 @@ from .proxy import Proxy
 from .referee import pipeline as referee_pipeline
 from .referee.inspection import Inspection, Report
 from .referee.log import end_offsets
+from .referee.referee import Referee
 from .servers import CHECKOUT, Servers
 from .shape import Shape
 
@@ -30,19 +33,20 @@ DEFAULT_PARTITIONS = 3
 PROGRESS_SECONDS = 60.0
 DRAIN_SECONDS = 180.0
 ASK_SECONDS = 5.0
-MOVING = (ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING)
+STABLE = "Stable"
+MOVING = ("PreparingRebalance", "CompletingRebalance")
 SHOWN_VIOLATIONS = 12
 
 
 class Arena:
-    """`kafka` are client settings of this run, beside the file's; `proxied` puts a fault proxy before each server."""
+    """`alter` changes the file, as YAML has it, for this run; `proxied` puts a fault proxy before each server."""
 
     def __init__(
         self,
         seed: int,
         title: str = "",
         pipeline: Path = DEFAULT_PIPELINE,
-        kafka: dict[str, str] | None = None,
+        alter: Callable[[dict], None] | None = None,
         proxied: bool = False,
     ) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -52,8 +56,10 @@ class Arena:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.servers = Servers()
         self.database = self.run.replace("-", "_")
-        raw = rename(yaml.safe_load(pipeline.read_text(encoding="utf-8")), self.run)
-        raw["connections"]["kafka"] |= kafka or {}
+        raw = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
+        if alter:
+            alter(raw)
+        raw = rename(raw, self.run)
         self.pipeline = self.directory / "pipeline.yaml"
         self.pipeline.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
         self.environment = {
@@ -65,7 +71,18 @@ class Arena:
         topic = next(iter(raw["sources"].values()))["topic"]
         self.partitions = int(topic.get("create", {}).get("partitions", DEFAULT_PARTITIONS))
         self.servers.create_topic(self.source.topic, self.partitions)
-        self.inspection = Inspection(self.plan)
+        # Reads what the group holds, and joins nothing.
+        self.onlooker = Consumer(
+            {
+                "bootstrap.servers": self.servers.bootstrap,
+                "group.id": self.plan.name,
+                "isolation.level": "read_committed",
+                "log_level": 2,
+            }
+        )
+        # For the names of what is judged; whoever judges has one of its own.
+        self.referee = Referee(self.plan)
+        self.inspection = Apart(self.pipeline, self.environment) if proxied else Inspection(self.plan)
         self.processors: list[Processor] = []
         self.proxies: dict[str, Proxy] = self.make_proxies() if proxied else {}
 
@@ -93,60 +110,79 @@ class Arena:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def progress(self) -> int:
-        """The sum of `next` over partitions; -1 while there is none or no server to ask."""
-        query = "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s"
+        """The sum of `next` over the partitions of which outputs are made; -1 while there is none or no server to ask."""
+        query = "SELECT coalesce(sum(next), -1)::bigint FROM millstream.progress WHERE application = %s AND topic = %s"
+        return self.ask(query, self.plan.name, self.output_topic)
+
+    @property
+    def output_topic(self) -> str:
+        """Where the records are that outputs are made of: the input, or behind a hop the internal topic."""
+        return self.referee.sources[self.source.topic].output_topic
+
+    def verdicts(self) -> int:
+        """How many records have got theirs; -1 while there is none or no server to ask."""
+        query = "SELECT coalesce(sum(accepted + duplicate + dead), -1)::bigint FROM millstream.progress WHERE application = %s"
         return self.ask(query, self.plan.name)
 
-    def group_offset(self) -> int:
-        """The sum of the group's stable offsets, where outputs to Kafka arrive; -1 while one is unknown."""
-        places = [TopicPartition(self.source.topic, number) for number in range(self.partitions)]
-        request = ConsumerGroupTopicPartitions(self.plan.name, places)
-        found = self.servers.admin.list_consumer_group_offsets(
-            [request], require_stable=True, request_timeout=ASK_SECONDS
-        )
-        try:
-            offsets = [one.offset for one in found[self.plan.name].result().topic_partitions]
-        except KafkaException:
-            return -1
-        return -1 if min(offsets) < 0 else sum(offsets)
-
     def log_end(self) -> int:
-        """The sum of the input's end offsets: where `progress` arrives."""
+        """The sum of the input's end offsets."""
         return sum(end_offsets(self.servers.admin, self.source.topic, self.partitions).values())
 
-    def terminate_backends(self) -> None:
-        """Cuts the processor off its database, as a network would."""
-        count = self.ask(
+    def done(self) -> bool:
+        """Every record that the input holds has its verdict, and PostgreSQL what follows from it. Why not by offsets: an internal
+        topic ends when all is copied, and holds ticks and the ends of transactions, before which its reader may stop."""
+        return self.verdicts() >= self.log_end()
+
+    def followed(self) -> bool:
+        """Kafka holds what PostgreSQL does, of every partition: the group's stable offset is that of the progress row."""
+        query = "SELECT topic, partition, next FROM millstream.progress WHERE application = %s"
+        due = {tuple(place): position for *place, position in self.rows(query, self.plan.name)}
+        try:
+            found = self.onlooker.committed([TopicPartition(*place) for place in due], ASK_SECONDS)
+        except KafkaException:
+            return False
+        return bool(due) and due == {(one.topic, one.partition): one.offset for one in found}
+
+    def terminate_backends(self) -> int:
+        """Cuts the processor off its database, as a network would. How many sessions that were; below 1 where none was found."""
+        return self.ask(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name <> 'chaos' AND pid <> pg_backend_pid()"
         )
-        if count < 1:
-            raise ChaosFailure(f"{count} database sessions to cut: the processor holds none")
 
     def ask(self, query: str, *values: str) -> int:
         """-1 where the server is away or the table not made yet."""
+        rows = self.rows(query, *values)
+        return rows[0][0] if rows else -1
+
+    def rows(self, query: str, *values: str) -> list[tuple]:
+        """None of them where the server is away or the table not made yet."""
         try:
             with psycopg.connect(
                 self.environment["DATABASE_URL"], autocommit=True, connect_timeout=5, application_name="chaos"
             ) as connection:
-                return connection.execute(query, values or None).fetchone()[0]
+                return connection.execute(query, values or None).fetchall()
         except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-            return -1
+            return []
 
     def wait_for_progress(self, processor: Processor, beyond: int, seconds: float = PROGRESS_SECONDS) -> None:
         what = f"progress beyond {beyond}"
         processor.wait_for(what, lambda: self.progress() > beyond, seconds, pause=0.05)
 
-    def group_state(self) -> ConsumerGroupState:
-        """Of the application's group; unknown while the broker is away."""
-        found = self.servers.admin.describe_consumer_groups([self.plan.name], request_timeout=ASK_SECONDS)
+    def group_state(self) -> str:
+        """Of the application's group; nothing while the broker is away.
+
+        Why not `describe_consumer_groups`: where its connection drops it ends the whole process, by an assertion of
+        librdkafka (confluentinc/librdkafka#4605).
+        """
         try:
-            return found[self.plan.name].result().state
+            found = self.servers.admin.list_groups(self.plan.name, timeout=ASK_SECONDS)
         except KafkaException:
-            return ConsumerGroupState.UNKNOWN
+            return ""
+        return found[0].state if found else ""
 
     def group_is_stable(self) -> bool:
-        return self.group_state() is ConsumerGroupState.STABLE
+        return self.group_state() == STABLE
 
     def partitions_move(self) -> bool:
         return self.group_state() in MOVING
@@ -185,9 +221,10 @@ class Arena:
         for proxy in self.proxies.values():
             proxy.close()
         self.inspection.close()
+        self.onlooker.close()
         if keep:
             return
-        topics = [self.source.topic, *(stream.topic for stream in self.inspection.outputs)]
+        topics = [*self.referee.inputs, *(stream.topic for stream in self.referee.streams())]
         self.servers.delete_topics(topics)
         self.servers.drop_database(self.database)
         shutil.rmtree(self.directory, ignore_errors=True)

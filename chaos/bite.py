@@ -17,7 +17,7 @@ from pathlib import Path
 from .arena import Arena, RefereeFailure
 from .kill_loop import REACH_SECONDS
 from .load import Load
-from .options import add_pipeline_option
+from .options import add_pipeline_option, refuse_hop
 from .processor import WATCH_SECONDS, Aim, ChaosFailure
 from .program import end_on_sigterm
 from .twin import Twin
@@ -141,9 +141,8 @@ class Bite:
 def main() -> int:
     end_on_sigterm()
     arguments = parse_arguments()
-    faults = arguments.fault or list(SCENES)
     results = []
-    for scene_name in faults:
+    for scene_name in arguments.fault:
         for fault in [scene_name] if arguments.no_control else [scene_name, None]:
             began = time.monotonic()
             bite = Bite(arguments.seed, scene_name, fault, arguments.pipeline)
@@ -182,7 +181,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--no-control", action="store_true", help="not the same kills without the fault")
     parser.add_argument("--verbose", action="store_true", help="print what the referee found")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.fault = arguments.fault or list(SCENES)
+    for fault in arguments.fault:
+        if SCENES[fault].twin:
+            refuse_hop(parser, arguments.pipeline, f"--fault {fault}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -20,14 +20,16 @@ from .arena import Arena, RefereeFailure
 from .generator import Shares
 from .loader import Loader
 from .options import add_pipeline_option
+from .patience import Patience
 from .processor import Aim, ChaosFailure, Processor
 from .program import end_on_sigterm
 
 FIRST_EVENTS = 300
 TRICKLE_EVENTS, TRICKLE_SECONDS = 40, 0.05
-REACH_SECONDS = 45.0
+CUT_SECONDS = 3.0
+REACH_SECONDS = 90.0
 EPOCH_ARRIVAL = 2
-# One worker: of several, each writes the phase file, and one may write over the point at which another dies.
+# One worker: what must come first so that a point is reached is then the history of one owner.
 ALONE = ("--workers", "1")
 
 
@@ -105,14 +107,17 @@ class Table:
     def crash(self, processor: Processor, aim: Aim, cut_sessions: bool = False) -> None:
         before = self.arena.progress()
         processor.start(*ALONE, aim=aim)
-        deadline = time.monotonic() + REACH_SECONDS
+        cut_next, patience = time.monotonic(), Patience(REACH_SECONDS)
         while processor.running():
-            if time.monotonic() > deadline:
-                raise processor.failure(f"{aim.point}:{aim.arrival} not reached, last {processor.phase()}")
+            if patience.over():
+                raise processor.failure(
+                    f"{aim.point}:{aim.arrival} not reached, last at {phases.listed(processor.phases())}"
+                )
             self.loader.send_all(TRICKLE_EVENTS)
-            if cut_sessions and self.arena.progress() > max(before, 0):
+            if cut_sessions and time.monotonic() >= cut_next and self.arena.progress() > max(before, 0):
+                # Why again: between two epochs nothing is to be recovered.
                 self.arena.terminate_backends()
-                cut_sessions = False
+                cut_next = time.monotonic() + CUT_SECONDS
             time.sleep(TRICKLE_SECONDS)
         self.require_crash(processor, aim)
 
@@ -131,9 +136,9 @@ class Table:
 
     @staticmethod
     def require_crash(processor: Processor, aim: Aim) -> None:
-        phase = processor.phase()
-        if processor.exit_code() != -signal.SIGKILL or phase is None or phase.point != aim.point:
-            raise processor.failure(f"{aim.point}: exited {processor.exit_code()} at {phase}")
+        if processor.exit_code() != -signal.SIGKILL or not processor.reached(aim):
+            where = phases.listed(processor.phases())
+            raise processor.failure(f"{aim.point}: exited {processor.exit_code()} at {where}")
 
 
 def fault_points(binary: str) -> list[str]:

@@ -1,9 +1,9 @@
 """`python -m chaos.elastic`: workers and instances come and go under a steady load; how long did each partition wait?
 
-Checks that the load was what it should be and that no row is wrong, and prints the longest time for which each input
-partition stood still in PostgreSQL, by what was done; Kafka follows by an epoch at most. No bound is asserted on these: the
-figures are the machine's.
-Owns: the steps. Data: `millstream.progress`, looked at many times a second -> one line a step.
+Checks that the load was what it should be and that no row is wrong, and prints the longest time for which each partition stood
+still, by what was done: input partitions in PostgreSQL, and partitions of the output topic for a reader of what is committed. No
+bound is asserted on these: the figures are the machine's.
+Owns: the steps. Data: `millstream.progress` and the output's stable ends, looked at many times a second -> two lines a step.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from .arena import Arena
 from .load import Load
@@ -24,6 +25,7 @@ from .processor import ChaosFailure, Processor
 from .program import end_on_sigterm, play
 
 LOOK_SECONDS = 0.02
+ASK_SECONDS = 5.0
 EXIT_SECONDS = 60.0
 SHARED_SECONDS = 90.0
 END_SECONDS = 300.0
@@ -32,10 +34,10 @@ ONE, TWO = ("--workers", "1"), ("--workers", "2")
 
 
 class Stills:
-    """Per partition, the longest time without progress since the last `take`."""
+    """Per partition, the longest time without progress since the last `take`. `look` answers where each stands."""
 
-    def __init__(self, arena: Arena) -> None:
-        self.arena = arena
+    def __init__(self, look: Callable[[], list[tuple[int, int]]]) -> None:
+        self.look = look
         self.moved: dict[int, tuple[int, float]] = {}
         self.longest: dict[int, float] = {}
         self.ended = threading.Event()
@@ -45,21 +47,23 @@ class Stills:
         self.thread.start()
 
     def watch(self) -> None:
-        query = "SELECT partition, next FROM millstream.progress WHERE application = %s"
         try:
-            with psycopg.connect(self.arena.environment["DATABASE_URL"], autocommit=True) as connection:
-                while not self.ended.wait(LOOK_SECONDS):
-                    self.note(connection.execute(query, (self.arena.plan.name,)).fetchall(), time.monotonic())
-        except psycopg.Error as failure:
+            while not self.ended.wait(LOOK_SECONDS):
+                self.note(self.look(), time.monotonic())
+        except (psycopg.Error, KafkaException) as failure:
             self.failure = failure
 
-    def note(self, rows: list[tuple[int, int]], now: float) -> None:
+    def note(self, places: list[tuple[int, int]], now: float) -> None:
         with self.lock:
-            for partition, position in rows:
+            for partition, position in places:
                 known, since = self.moved.get(partition, (None, now))
                 self.longest[partition] = max(self.longest.get(partition, 0.0), now - since)
                 if position != known:
                     self.moved[partition] = (position, now)
+
+    def all_moved_since(self, instant: float) -> bool:
+        with self.lock:
+            return all(since > instant for _, since in self.moved.values())
 
     def take(self) -> dict[int, float]:
         if self.failure:
@@ -73,19 +77,42 @@ class Stills:
         self.thread.join()
 
 
+def rows_of(arena: Arena) -> Callable[[], list[tuple[int, int]]]:
+    """How far PostgreSQL is with each partition of which outputs are made."""
+    query = "SELECT partition, next FROM millstream.progress WHERE application = %s AND topic = %s"
+    connection = psycopg.connect(arena.environment["DATABASE_URL"], autocommit=True)
+    return lambda: connection.execute(query, (arena.plan.name, arena.output_topic)).fetchall()
+
+
+def outputs_of(arena: Arena) -> Callable[[], list[tuple[int, int]]]:
+    """How far a reader of what is committed gets in each partition of the first output topic."""
+    topic = arena.plan.records[0].topic
+    consumer = Consumer(
+        {
+            "bootstrap.servers": arena.servers.bootstrap,
+            "group.id": f"{arena.run}-onlooker",
+            "isolation.level": "read_committed",
+            "log_level": 2,
+        }
+    )
+    partitions = sorted(consumer.list_topics(topic, ASK_SECONDS).topics[topic].partitions)
+    end = lambda number: consumer.get_watermark_offsets(TopicPartition(topic, number), ASK_SECONDS)[1]  # noqa: E731
+    return lambda: [(number, end(number)) for number in partitions]
+
+
 class Elastic:
     def __init__(self, arena: Arena, hold: float) -> None:
         self.arena, self.hold = arena, hold
         self.first, self.second = arena.processor("instance-0"), arena.processor("instance-1")
+        self.watched: dict[str, Stills] = {}
 
     def scenes(self, rate: float, pace: int) -> Iterator[None]:
         load = Load(self.arena, rate, pace=pace)
         load.start()
-        stills = None
         try:
             self.first.start(*ONE)
             self.arena.wait_for_progress(self.first, -1)
-            stills = Stills(self.arena)
+            self.watched = {"rows": Stills(rows_of(self.arena)), "outputs": Stills(outputs_of(self.arena))}
             began, sent = time.monotonic(), self.arena.log_end()
             print(
                 f"{rate:,.0f} events/s, {self.arena.partitions} partitions; longest standstill of each, in ms"
@@ -93,17 +120,16 @@ class Elastic:
             for title, step in self.steps():
                 step()
                 self.settle()
-                print(line(title, stills.take()), flush=True)
+                for name, stills in self.watched.items():
+                    print(line(f"{title}: {name}", stills.take()), flush=True)
                 yield
             self.require_rate(rate, (self.arena.log_end() - sent) / (time.monotonic() - began))
             load.stop()
         finally:
             load.end()
-            if stills:
+            for stills in self.watched.values():
                 stills.end()
-        end = self.arena.log_end()
-        caught_up = lambda: self.arena.progress() == end  # noqa: E731
-        self.first.wait_for(f"progress at {end}", caught_up, END_SECONDS, pause=0.2)
+        self.first.wait_for("everything done", self.arena.done, END_SECONDS, pause=0.2)
         for one in self.running():
             self.stop(one)
 
@@ -126,7 +152,16 @@ class Elastic:
                 lambda: (self.drain(first), first.start(*ONE)),
             ),
             ("an instance is killed and restarted", lambda: (second.kill(), second.start(*ONE))),
+            ("an instance is killed and stays away", lambda: self.lose(second)),
         ]
+
+    def lose(self, one: Processor) -> None:
+        """For good: its partitions wait until its session is over, then for the end of its open transaction."""
+        one.kill()
+        one.process, gone = None, time.monotonic()
+        for name, stills in self.watched.items():
+            moved = lambda stills=stills: stills.all_moved_since(gone)  # noqa: E731
+            self.first.wait_for(f"all {name} go on", moved, SHARED_SECONDS, pause=0.1)
 
     def settle(self) -> None:
         """Everybody who runs has joined, and then some time goes by."""
@@ -157,7 +192,7 @@ class Elastic:
 
 
 def line(title: str, stills: dict[int, float]) -> str:
-    return f"{title:<48}" + "".join(f"{seconds * 1e3:>8.0f}" for seconds in stills.values())
+    return f"{title:<58}" + "".join(f"{seconds * 1e3:>8.0f}" for seconds in stills.values())
 
 
 def main() -> int:

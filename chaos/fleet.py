@@ -10,10 +10,11 @@ import signal
 import time
 from collections.abc import Callable
 
+from . import phases
 from .arena import Arena
-from .processor import Aim, Processor
+from .patience import Patience
+from .processor import LOOK_SECONDS, Aim, Processor
 
-LOOK_SECONDS = 0.02
 STOP_SECONDS = 60.0
 # An owner is a worker: with one each, a process is one owner, and its epochs are all there are.
 ONE_WORKER = ("--workers", "1")
@@ -48,14 +49,17 @@ class Fleet:
     ) -> None:
         """Raises `ChaosFailure` if an instance exits by itself first, or the time is over."""
         watched = [member for member in self.members if member.running()]
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
             for member in self.members:
                 if self.failed(member) or member in watched and not member.running():
                     raise member.failure(f"exited {member.exit_code()} by itself before: {what}")
-            if time.monotonic() > deadline:
+            if patience.over():
+                places = ", ".join(
+                    f"{member.name} at {phases.listed(member.phases())}" for member in self.members
+                )
                 tails = "\n".join(str(member.failure("its log")) for member in self.members[1:])
-                raise self.members[0].failure(f"not within {seconds:.0f} s: {what}\n{tails}")
+                raise self.members[0].failure(f"not within {seconds:.0f} s: {what} ({places})\n{tails}")
             time.sleep(pause)
 
     @staticmethod
@@ -70,12 +74,12 @@ class Fleet:
     def finish_input(self, seconds: float) -> None:
         """All that the log holds is done, and nobody runs any more."""
         if len(self.members) == 1:
+            self.stop()
             self.arena.drain(self.members[0], *self.arguments)
             return
-        end = self.arena.log_end()
-        if self.arena.progress() < end:
+        if not self.arena.done():
             self.start_missing()
-        self.wait_for(f"progress at {end}", lambda: self.arena.progress() == end, seconds, pause=0.2)
+        self.wait_for("everything done", self.arena.done, seconds, pause=0.2)
         self.stop()
 
     def stop(self) -> None:

@@ -72,7 +72,7 @@ class Generator:
         self.start = micros_of(start)
         self.time_type = shape.field(shape.event_time).type
         self.partitioner = Partitioner(partitions)
-        self.user_field = shape.keyed_by or "user_id"
+        self.user_field = shape.grouped_by or "user_id"
         self.users = Users(shape, self.random, pace)
         self.bad_kinds = kinds_of(shape)
         self.number = 0

@@ -1,186 +1,126 @@
-"""`python -m chaos.golden`: the golden cases on real servers: the corpus of bad records, fifty views at one instant, and the logs
-whose outcome was worked out by hand (`golden_cases`).
+"""`python -m chaos.golden`: the golden cases on real servers, each in every way that must not matter.
 
-Owns: which records are sent, and that each is found under the verdict its case names; the referee judges the rest.
-Data: `tests/golden/` -> one fresh run per case group, drained by `run --until-end`. Needs servers and the built binary.
+Straight, with the processor killed in the middle, by more workers, and repartitioned by the pipeline itself: the outcome that was
+worked out by hand must come of each.
+Owns: the ways, and that each way's outcome is the one its case names; the referee judges the rest.
+Data: `tests/golden/` (`golden_cases`, `golden_corpus`) -> one fresh run per case and way. Needs servers and the fault build.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import psycopg
-import yaml
 from confluent_kafka import Producer
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from . import golden_cases
+from . import golden_cases, golden_corpus
 from .arena import Arena
-from .golden_cases import GOLDEN, GoldenCase
+from .golden_cases import GOLDEN, FileTest, GoldenCase
+from .golden_corpus import BadRecord
 from .processor import ChaosFailure
 from .program import end_on_sigterm
+from .referee.inspection import Report
 
-BURST = 300
-BURST_BYTES = 4 << 20
 LARGEST_MESSAGE = 4 << 20
-FLUSH_SECONDS = 120.0
+FLUSH_SECONDS, HALF_SECONDS = 120.0, 90.0
 CONNECTIONS = {
     "kafka": {"bootstrap.servers": "${KAFKA_BOOTSTRAP_SERVERS}"},
     "postgres": {"url": "${DATABASE_URL}"},
 }
+# Cases in which no record's lot depends on those before it, so that their records may lie in any partition.
+SPREAD = ("bad-records", "fifty-views")
 
 
-class Case(NamedTuple):
-    name: str
-    value: bytes | None
-    verdict: str
+@dataclass(frozen=True)
+class Way:
+    """`killed`: the processor, when the first half of the records is done and nothing else is there."""
+
+    title: str
+    workers: int = 1
+    killed: bool = False
+    repartitioned: bool = False
+
+    def alter(self, raw: dict) -> None:
+        raw["connections"] = CONNECTIONS
+        for source in raw["sources"].values() if self.repartitioned else ():
+            source.pop("keyed_by", None)
+            source["repartition_by"] = next(
+                name for name, kind in source["fields"].items() if kind == "text!"
+            )
 
 
-def corpus() -> list[Case]:
-    """The corpus of `try`, and what no line of a file can be: no value, and a future that the broker's clock tells."""
-    raw = json.loads((GOLDEN / "bad-records" / "records.json").read_text(encoding="utf-8"))
-    # Why: against a broker's timestamp that event is from the future; `future` below is the same on purpose.
-    held = [case for case in raw if not case["name"].startswith("future date")]
-    ahead = datetime.now(UTC) + timedelta(hours=1)
-    future = json.dumps({"at": ahead.strftime("%Y-%m-%dT%H:%M:%SZ"), "page": "/a"}).encode()
-    extra = [
-        Case("no value", None, "NULL_VALUE"),
-        Case("an hour ahead of the broker", future, "FUTURE_EVENT"),
-    ]
-    return [Case(case["name"], value_of(case), case["verdict"]) for case in held] + extra
+WAYS = [
+    Way("straight"),
+    Way("killed half way", killed=True),
+    Way("3 workers", workers=3),
+    Way("repartitioned, 3 workers, killed half way", workers=3, killed=True, repartitioned=True),
+]
 
 
-def value_of(case: dict) -> bytes:
-    value = case.get("value", "").encode() + bytes.fromhex(case.get("hex", ""))
-    for text, times in filter(None, (case.get("repeat"), case.get("repeat_then"))):
-        value += text.encode() * times
-    return value + case.get("end", "").encode()
+@dataclass(frozen=True)
+class Golden:
+    """What is sent to which case's pipeline; `check` raises `ChaosFailure` where the outcome is another than the one due."""
+
+    title: str
+    case: str
+    values: list[bytes | None]
+    check: Callable[[Arena, Report], None]
 
 
-def alone(cases: list[Case]) -> list[Case]:
-    return cases
+def goldens() -> Iterator[Golden]:
+    for title, records in golden_corpus.arrangements().items():
+        yield Golden(title, "bad-records", [one.value for one in records], partial(check_verdicts, records))
+    for case in golden_cases.names():
+        log = golden_cases.read(case)
+        yield Golden(case, case, log.values, partial(check_log, log))
+    for case in golden_cases.names_of_tested():
+        for test in golden_cases.file_tests(case):
+            yield Golden(f"{case}: {test.title}", case, test.values, partial(check_test, test))
 
 
-def in_bursts(cases: list[Case]) -> list[Case]:
-    """Nothing but this record, many times, then the next; no good record in between."""
-    bad = [case for case in cases if case.verdict != "accepted"]
-    return [
-        case for case in bad for _ in range(min(BURST, max(3, BURST_BYTES // (len(case.value or b"") + 1))))
-    ]
+# -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def corpus_run(seed: int, title: str, arrange: Callable[[list[Case]], list[Case]]) -> str:
-    sent = arrange(corpus())
-    expected = Counter(case.verdict for case in sent)
-    with_arena(seed, f"corpus-{title}", "bad-records", lambda arena: check_corpus(arena, sent, expected))
-    return f"{len(sent)} records, {sum(expected.values()) - expected['accepted']} of them dead by {len(expected)} verdicts"
-
-
-def check_corpus(arena: Arena, sent: list[Case], expected: Counter) -> None:
-    produce(arena, [case.value for case in sent])
-    arena.drain(arena.processor())
-    arena.judge_end()
-    with psycopg.connect(arena.environment["DATABASE_URL"]) as connection:
-        totals = connection.execute(
-            "SELECT sum(accepted)::bigint, sum(read)::bigint FROM millstream.progress"
-        ).fetchone()
-        dead = connection.execute(
-            "SELECT reason, count(*) FROM millstream.dead_letters GROUP BY 1"
-        ).fetchall()
-    found = Counter(dict(dead), accepted=totals[0])
-    if found != expected:
-        raise ChaosFailure(
-            f"verdicts differ: {dict(found - expected)} too many, {dict(expected - found)} missing"
-        )
-    if totals[1] != len(sent):
-        raise ChaosFailure(f"{totals[1]} of {len(sent)} records read")
-
-
-def fifty_run(seed: int) -> str:
-    rows: list[tuple] = []
-    with_arena(seed, "fifty", "fifty-views", lambda arena: rows.extend(check_fifty(arena)))
-    return f"rows {rows}"
-
-
-def check_fifty(arena: Arena) -> list[tuple]:
-    events = [
-        {
-            "event_time": "2026-01-30T01:18:10Z",
-            "user_id": f"user{i}",
-            "page_url": "/products",
-            "event_type": "page_view",
-        }
-        for i in range(50)
-    ]
-    produce(arena, [json.dumps(event).encode() for event in events])
-    arena.drain(arena.processor())
-    arena.judge_end()
-    with psycopg.connect(arena.environment["DATABASE_URL"]) as connection:
-        rows = connection.execute("SELECT page_url, view_count FROM page_view_counts").fetchall()
-        sliding = connection.execute("SELECT page_url, views, users FROM page_views_sliding").fetchall()
-    if rows != [("/products", 50)] or sliding != [("/products", 50, 50)] * 5:
-        raise ChaosFailure(f"expected one row of 50 and five of 50 by 50 users, found {rows} and {sliding}")
-    return rows + sliding
-
-
-def case_run(seed: int, name: str) -> str:
-    case, rows = golden_cases.read(name), []
-    with_arena(seed, name, name, lambda arena: rows.extend(check_case(arena, case)))
-    return f"{len(case.values)} records, {len(rows)} rows"
-
-
-def check_case(arena: Arena, case: GoldenCase) -> list[dict]:
-    """All records in one partition; then every row is the one that was worked out."""
-    produce(arena, case.values, partitions=1)
-    arena.drain(arena.processor())
-    report = arena.judge_end()
-    verdicts = case.expected["verdicts"][0]
-    differing = {name: count for name, count in verdicts.items() if report.counts.get(name, count) != count}
-    if differing:
-        raise ChaosFailure(f"expected {differing}, found {report.counts}")
-    all_rows = []
-    with psycopg.connect(arena.environment["DATABASE_URL"], row_factory=dict_row) as connection:
-        for aggregate in arena.plan.aggregates:
-            due = case.expected["aggregates"][aggregate.name]["rows"]
-            query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(aggregate.table))
-            found = [
-                golden_cases.spell_row(list(row), tuple(row.values())) for row in connection.execute(query)
-            ]
-            found.sort(key=lambda row: [row[name] for name in aggregate.key])
-            if found != due:
-                raise ChaosFailure(f"{aggregate.table}: expected {due}, found {found}")
-            all_rows += found
-    return all_rows
-
-
-def with_arena(seed: int, title: str, case: str, body: Callable[[Arena], None]) -> None:
-    raw = yaml.safe_load((GOLDEN / case / "pipeline.yaml").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pipeline.yaml"
-        file.write_text(
-            yaml.safe_dump({**raw, "connections": CONNECTIONS}, sort_keys=False), encoding="utf-8"
-        )
-        arena, failed = Arena(seed, title, file), True
+def run(golden: Golden, number: int, way: Way, seed: int) -> None:
+    arena = Arena(seed, f"{golden.case}-{number}", GOLDEN / golden.case / "pipeline.yaml", way.alter)
+    failed = True
     try:
-        body(arena)
+        feed(arena, way, place(golden, arena.partitions))
+        golden.check(arena, arena.judge_end())
         failed = False
     finally:
+        if failed:
+            print(f"kept: {arena.directory}, database {arena.database}", flush=True)
         arena.close(keep=failed)
 
 
-def produce(arena: Arena, values: list[bytes | None], partitions: int | None = None) -> None:
-    """One after the other over all partitions, or so many."""
+def place(golden: Golden, partitions: int) -> list[tuple[int, bytes | None]]:
+    """The partition of each: all of them in turn, or one where the log is that of one partition."""
+    used = partitions if golden.case in SPREAD else 1
+    return [(number % used, value) for number, value in enumerate(golden.values)]
+
+
+def feed(arena: Arena, way: Way, sent: list[tuple[int, bytes | None]]) -> None:
+    processor, workers = arena.processor(), ("--workers", str(way.workers))
+    half = len(sent) // 2 if way.killed else 0
+    if way.killed:
+        produce(arena, sent[:half])
+        processor.start(*workers)
+        processor.wait_for("the first half done", arena.done, HALF_SECONDS)
+        processor.kill()
+    produce(arena, sent[half:])
+    arena.drain(processor, *workers)
+
+
+def produce(arena: Arena, sent: list[tuple[int, bytes | None]]) -> None:
     producer = Producer(
         {
             "bootstrap.servers": arena.servers.bootstrap,
@@ -190,34 +130,98 @@ def produce(arena: Arena, values: list[bytes | None], partitions: int | None = N
             "log_level": 2,
         }
     )
-    for number, value in enumerate(values):
-        producer.produce(arena.source.topic, value=value, partition=number % (partitions or arena.partitions))
+    for partition, value in sent:
+        producer.produce(arena.source.topic, value=value, partition=partition)
         producer.poll(0)
     if left := producer.flush(FLUSH_SECONDS):
         raise ChaosFailure(f"{left} records not delivered")
 
 
+# -- outcomes ----------------------------------------------------------------------------------------------------------
+
+
+def check_verdicts(records: list[BadRecord], arena: Arena, report: Report) -> None:
+    """Each record under the verdict that the corpus names."""
+    due = Counter(record.verdict for record in records)
+    with psycopg.connect(arena.environment["DATABASE_URL"]) as connection:
+        accepted, read = connection.execute(
+            "SELECT sum(accepted)::bigint, sum(read)::bigint FROM millstream.progress"
+        ).fetchone()
+        dead = connection.execute(
+            "SELECT reason, count(*) FROM millstream.dead_letters GROUP BY 1"
+        ).fetchall()
+    found = Counter(dict(dead), accepted=accepted)
+    if found != due:
+        raise ChaosFailure(f"verdicts differ: {dict(found - due)} too many, {dict(due - found)} missing")
+    if read != len(records):
+        raise ChaosFailure(f"{read} of {len(records)} records read")
+
+
+def check_log(case: GoldenCase, arena: Arena, report: Report) -> None:
+    """Every count and every row is the one that was worked out."""
+    verdicts = case.expected["verdicts"][0]
+    differing = {name: count for name, count in verdicts.items() if report.counts.get(name, count) != count}
+    if differing:
+        raise ChaosFailure(f"expected {differing}, found {report.counts}")
+    for aggregate in arena.plan.aggregates:
+        due = case.expected["aggregates"][aggregate.name]["rows"]
+        found = rows_of(arena, aggregate.table)
+        found.sort(key=lambda row: [row[name] for name in aggregate.key])
+        if found != due:
+            missing, foreign = (
+                [row for row in ours if row not in theirs] for ours, theirs in ((due, found), (found, due))
+            )
+            raise ChaosFailure(f"{aggregate.table}: due and not there {missing}, there and not due {foreign}")
+
+
+def check_test(test: FileTest, arena: Arena, report: Report) -> None:
+    """The rows that the file's test expects, of all columns that it names."""
+    for aggregate in arena.plan.aggregates:
+        if aggregate.name in test.expect:
+            found = rows_of(arena, aggregate.table)
+            if not test.is_met(aggregate.name, found):
+                raise ChaosFailure(
+                    f"{aggregate.table}: expected {test.expect[aggregate.name]}, found {found}"
+                )
+
+
+def rows_of(arena: Arena, table: str) -> list[dict]:
+    query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
+    with psycopg.connect(arena.environment["DATABASE_URL"], row_factory=dict_row) as connection:
+        return [golden_cases.spell_row(list(row), tuple(row.values())) for row in connection.execute(query)]
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
 def main() -> int:
     end_on_sigterm()
+    arguments = parse_arguments()
+    passed, failed = 0, 0
+    for golden in goldens():
+        if arguments.case and golden.case not in arguments.case:
+            continue
+        began, wrong = time.monotonic(), []
+        for number, way in enumerate(WAYS):
+            try:
+                run(golden, number, way, arguments.seed)
+            except ChaosFailure as failure:
+                wrong.append(f"{golden.title}: {way.title}: FAILED: {failure}")
+        passed, failed = passed + len(WAYS) - len(wrong), failed + len(wrong)
+        spent = f"{time.monotonic() - began:.1f} s"
+        print(
+            "\n".join(wrong) or f"{golden.title}: {len(golden.values)} records, as due  {spent}", flush=True
+        )
+    print(f"each {'; '.join(way.title for way in WAYS)}; the referee agrees" if passed else "nothing passed")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.golden")
     parser.add_argument("--seed", type=int, default=1)
-    seed = parser.parse_args().seed
-    runs = {
-        "bad records, each alone": lambda: corpus_run(seed, "alone", alone),
-        "bad records in bursts of 100 %": lambda: corpus_run(seed, "bursts", in_bursts),
-        "fifty page views at one instant": lambda: fifty_run(seed),
-        **{f"case {name}": partial(case_run, seed, name) for name in golden_cases.names()},
-    }
-    failed = 0
-    for title, run in runs.items():
-        began = time.monotonic()
-        try:
-            print(f"{title}: {run()}; the referee agrees  {time.monotonic() - began:.1f} s", flush=True)
-        except ChaosFailure as failure:
-            failed += 1
-            print(f"{title}: FAILED: {failure}", flush=True)
-    print(f"{len(runs) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    parser.add_argument("--case", action="append", help="a folder of tests/golden; may be given again")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kills the processor again and again and lets the referee judge: kill-loop.sh --kills N --seed S [--pipeline FILE].
+# Kills the processor again and again and lets the referee judge: kill-loop.sh --kills N --seed S [--instances I] [--pipeline FILE].
 # Needs running servers and the fault build: ./dev chaos ARGS brings both and comes here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -14,25 +14,29 @@ import sys
 import time
 import traceback
 
+from confluent_kafka import KafkaException
+
 from . import phases
 from .account import Account
 from .arena import Arena
 from .fleet import Fleet
 from .load import Load
 from .options import add_pipeline_option
-from .processor import WATCH_SECONDS, Aim, ChaosFailure, Processor
+from .processor import WATCH_SECONDS, ChaosFailure, Processor
 from .program import end_on_sigterm
 from .schedule import ABSENCE, BACKENDS, DEPARTURE, FREEZE, LATE, NEWCOMER, REBALANCES, Means, Plan, Schedule
 from .servers import NAMES
 
 REACH_SECONDS = 60.0
+AGAIN_SECONDS = 2.0
 PROGRESS_SECONDS = 90.0
 END_SECONDS = 300.0
 OUTAGE_SECONDS = (0.5, 2.0)
 # How long the group waits for a member, the longest time-out of all.
 SESSION_SECONDS = 30.0
 FROZEN_SECONDS = SESSION_SECONDS + 4.0
-REBALANCE_SECONDS = SESSION_SECONDS + 30.0
+# A member that dies while others wait for it holds a rebalance for a session, and so does the next one.
+REBALANCE_SECONDS = 3 * SESSION_SECONDS + 30.0
 DRAIN_SECONDS = 90.0
 MOST_ROUNDS_WITHOUT_PROGRESS = 10
 
@@ -44,6 +48,8 @@ class KillLoop:
         self.random = random.Random(schedule.kills)
         self.account = Account(schedule, arena)
         self.idle_rounds = 0
+        # Who was met at a point last.
+        self.last_busy: Processor | None = None
 
     @property
     def many(self) -> bool:
@@ -54,23 +60,26 @@ class KillLoop:
         self.load.start()
         for number, plan in enumerate(self.schedule.plans, start=1):
             began, before = time.monotonic(), self.arena.progress()
-            phase = self.round(plan, before)
+            where = self.round(plan, before)
             # Why: what the others write cannot be read before the dead one's transaction has ended, which takes its
             # time-out unless it comes back; the referee waits for it.
             if self.many and number % 4:
                 self.fleet.start_missing()
+            judging = time.monotonic()
             report = self.arena.judge_running()
+            judged = time.monotonic() - judging
             self.require_progress(before)
-            self.account.note(plan, phase, report, time.monotonic() - began)
+            self.account.note(plan, where, report, time.monotonic() - began, judged)
         self.load.stop()
         self.fleet.finish_input(END_SECONDS)
         self.account.show_end(self.arena.judge_end())
 
     # -- one round ---------------------------------------------------------------------------------------------------
 
-    def round(self, plan: Plan, before: int) -> phases.Phase | None:
-        """Ends with the kill of at least one instance; the phase it had reached."""
+    def round(self, plan: Plan, before: int) -> list[phases.Phase]:
+        """Ends with the kill of at least one instance; where it stood."""
         victim = self.fleet.members[plan.victim]
+        victim = self.busy(victim) if plan.aim else victim
         rule = plan.wire.arm(self.arena.proxies, plan.turn) if plan.wire else None
         if plan.trouble in REBALANCES:
             return {NEWCOMER: self.newcomer, ABSENCE: self.absence, DEPARTURE: self.departure}[plan.trouble](
@@ -79,7 +88,9 @@ class KillLoop:
         self.start(victim, plan)
         if plan.trouble == BACKENDS:
             self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
-            self.arena.terminate_backends()
+            self.fleet.wait_for(
+                "database sessions to cut", lambda: self.arena.terminate_backends() >= 1, PROGRESS_SECONDS
+            )
         elif plan.trouble == FREEZE:
             self.freeze(victim, before)
         elif plan.trouble in NAMES:
@@ -89,17 +100,24 @@ class KillLoop:
             self.account.wire[str(plan.wire)] += 1
             self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
         if plan.aim:
-            self.wait_for_point(victim, plan.aim)
+            self.wait_for_point(victim, plan)
             return self.kill(victim)
         if plan.when == LATE and not plan.trouble and not rule:
             self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
         if plan.judge_before:
             self.arena.judge_running()
         time.sleep(plan.delay)
-        phase = self.kill(victim)
+        where = self.kill(victim)
         if rule:
             rule.release()
-        return phase
+        return where
+
+    def busy(self, victim: Processor) -> Processor:
+        """Itself, if there are partitions for everybody; or else one that has any, since no other meets an aim."""
+        if self.arena.partitions >= len(self.fleet.members):
+            return victim
+        running = [one for one in self.fleet.members if one.running() and one.phases()]
+        return running[0] if running else self.last_busy or victim
 
     def start(self, victim: Processor, plan: Plan) -> None:
         """All run; the victim afresh if it must be told where to stop, or meet a fault on the wire that only a start may
@@ -111,25 +129,31 @@ class KillLoop:
         if not (plan.aim and plan.aim.point in phases.BOOTSTRAP):
             self.fleet.start_missing(besides=victim)
 
-    def wait_for_point(self, victim: Processor, aim: Aim) -> None:
-        """Among several, the victim's partitions may just have moved away: then it is killed where it is."""
-        what = f"reached {aim.point}:{aim.arrival}"
-        deadline = time.monotonic() + REACH_SECONDS
-        gone = lambda: self.many and time.monotonic() > deadline - REACH_SECONDS / 2  # noqa: E731
-        self.fleet.wait_for(what, lambda: victim.reached(aim) or gone(), REACH_SECONDS, WATCH_SECONDS)
+    def wait_for_point(self, victim: Processor, plan: Plan) -> None:
+        """Some are missed: among several, the victim's partitions may just have moved away; and a machine that stood still
+        lets the victim go on before anybody looks. Then it is killed where it is, if it goes on at all."""
+        aim, deadline = plan.aim, time.monotonic() + REACH_SECONDS / 2
+        while not victim.reached(aim) and time.monotonic() < deadline:
+            again = time.monotonic() + AGAIN_SECONDS
+            seen = lambda: victim.reached(aim) or time.monotonic() > again  # noqa: B023, E731
+            self.fleet.wait_for(f"reached {aim.point}:{aim.arrival}", seen, REACH_SECONDS, WATCH_SECONDS)
+            if plan.trouble == BACKENDS and not victim.reached(aim):
+                # Why: sessions that are cut between two epochs are made anew, and nothing is to be recovered.
+                self.arena.terminate_backends()
         if not victim.reached(aim):
             self.account.missed += 1
+            self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
 
-    def kill_with_server(self, victim: Processor, plan: Plan, before: int) -> phases.Phase | None:
+    def kill_with_server(self, victim: Processor, plan: Plan, before: int) -> list[phases.Phase]:
         self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
         time.sleep(plan.delay)
         self.account.servers[plan.trouble] += 1
         self.arena.servers.kill(plan.trouble)
-        phase = self.kill(victim) if plan.together else None
+        where = self.kill(victim) if plan.together else []
         time.sleep(self.random.uniform(*OUTAGE_SECONDS))
         self.arena.servers.start(plan.trouble)
         if plan.together:
-            return phase
+            return where
         self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
         return self.kill(victim)
 
@@ -137,7 +161,7 @@ class KillLoop:
         """Stopped for longer than any time-out lasts, then continued: others have its partitions by then, if there are any."""
         self.fleet.wait_for_progress(before, PROGRESS_SECONDS)
         victim.signal(signal.SIGSTOP)
-        self.account.freeze(victim.phase())
+        self.account.freeze(victim.phases())
         try:
             time.sleep(FROZEN_SECONDS)
             if self.many:
@@ -147,7 +171,7 @@ class KillLoop:
         self.fleet.wait_for_progress(self.arena.progress(), PROGRESS_SECONDS)
         self.arena.judge_running()
 
-    def newcomer(self, victim: Processor) -> phases.Phase | None:
+    def newcomer(self, victim: Processor) -> list[phases.Phase]:
         """An instance is lost with its disk; somebody new joins instead, and one of all dies while partitions move."""
         self.fleet.start_missing()
         self.kill(victim)
@@ -155,43 +179,59 @@ class KillLoop:
         self.fleet.start(victim)
         return self.kill_in_rebalance(self.random.choice(self.fleet.members))
 
-    def absence(self, victim: Processor) -> phases.Phase | None:
+    def absence(self, victim: Processor) -> list[phases.Phase]:
         """An instance stays away until its session is over, and another dies while partitions move."""
-        self.fleet.start_missing()
-        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
+        self.share()
         self.kill(victim)
         return self.kill_in_rebalance(self.another(victim))
 
-    def departure(self, victim: Processor) -> phases.Phase | None:
+    def departure(self, victim: Processor) -> list[phases.Phase]:
         """An instance is told to leave, and another dies while it hands its partitions over."""
-        self.fleet.start_missing()
-        # Why: one that has only just started cannot be told to leave, though the group counts it already.
-        self.fleet.wait_for("it is ready", lambda: victim.ready()[0], REBALANCE_SECONDS, pause=0.1)
-        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
+        self.share()
         drain, other = victim.drain(), self.another(victim)
         try:
             other.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
-            phase = self.kill(other)
+            where = self.kill(other)
             victim.wait_for_exit(DRAIN_SECONDS)
             codes = (drain.wait(DRAIN_SECONDS), victim.exit_code())
         finally:
             drain.kill()
         if codes != (0, 0):
             raise victim.failure(f"drained, the command and the instance exited {codes}")
-        return phase
+        return where
+
+    def share(self) -> None:
+        """All run and are members. Why not the group's word alone: one that has only just started is no member yet, so that
+        nothing moves when it dies, nor can it be told to leave; or it is counted from before its last death."""
+        self.fleet.start_missing()
+        ready = lambda: all(member.ready()[0] for member in self.fleet.members)  # noqa: E731
+        self.fleet.wait_for("all are ready", ready, REBALANCE_SECONDS, pause=0.1)
+        self.fleet.wait_for("the group is stable", self.arena.group_is_stable, REBALANCE_SECONDS)
 
     def another(self, victim: Processor) -> Processor:
         return self.random.choice([one for one in self.fleet.members if one is not victim])
 
-    def kill_in_rebalance(self, victim: Processor) -> phases.Phase | None:
+    def kill_in_rebalance(self, victim: Processor) -> list[phases.Phase]:
         self.fleet.wait_for("partitions move", self.arena.partitions_move, REBALANCE_SECONDS, WATCH_SECONDS)
         return self.kill(victim)
 
-    def kill(self, victim: Processor) -> phases.Phase | None:
+    def kill(self, victim: Processor) -> list[phases.Phase]:
         moving = self.many and self.arena.partitions_move()
-        phase = victim.kill()
-        self.account.kill(phase, moving)
-        return phase
+        where = victim.kill()
+        self.last_busy = victim if where else self.last_busy
+        self.account.kill(where, moving)
+        return where
+
+    def scene(self) -> str:
+        """What a failure left behind, for whoever looks for its cause."""
+        try:
+            end = str(self.arena.log_end())
+        except KafkaException as error:
+            end = f"a place not known ({error})"
+        followed = "holds the same" if self.arena.followed() else "does not hold the same"
+        places = f"the log ends at {end}, PostgreSQL holds {self.arena.verdicts()} verdicts, Kafka {followed}"
+        places += f"; the load {self.load.state()}"
+        return f"{places}\nwhat the servers complained of last:\n{self.arena.servers.complaints()}"
 
     def require_progress(self, before: int) -> None:
         self.idle_rounds = 0 if self.arena.progress() > before else self.idle_rounds + 1
@@ -226,6 +266,8 @@ def main() -> int:
             flush=True,
         )
     finally:
+        if failed:
+            print(loop.scene(), flush=True)
         loop.load.end()
         arena.close(keep=bool(failed) or arguments.keep)
     thin = account.show_hits()

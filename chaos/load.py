@@ -41,6 +41,10 @@ class Load:
         if self.process.wait(STOP_SECONDS):
             raise ChaosFailure(f"loader exited {self.process.returncode}, see {self.log}")
 
+    def state(self) -> str:
+        code = self.process.poll() if self.process else None
+        return "runs" if code is None else f"exited {code}"
+
     def end(self) -> None:
         """Ends it whatever its state; for cleaning up."""
         if self.process and self.process.poll() is None:

@@ -13,6 +13,8 @@ from pathlib import Path
 RECOVERED, DROPPED, NEW_PRODUCER = "epoch recovered", "task dropped", "making a new producer"
 REVOKED = "partitions revoked"
 REPEATED = "no recovery"
+# Of an owner that is none any more.
+LET_GO = ("Fenced", "dropped", "lost")
 
 
 class LogMark:

@@ -1,6 +1,7 @@
 """The points that a fault build reports, and which of them lie inside what.
 
-Owns: the classes by which kills are counted. Data: the phase file, one line `<point> <arrival>` padded to 64 bytes.
+Owns: the classes by which kills are counted. Data: the phase file, for each worker a line `<point> <arrival>` padded to 64
+bytes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ CLASSES = {
     "recovery": (*BOOTSTRAP, *TAKE, *RECOVERY, *OUTPUTS_ONLY, *REPLAY),
 }
 ELSEWHERE = "elsewhere"
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,25 @@ class Phase:
     point: str
     arrival: int
 
+    def __str__(self) -> str:
+        return f"{self.point}:{self.arrival}"
 
-def read(path: Path) -> Phase | None:
-    """None before the first point, and for a line that is being written."""
+
+def listed(found: list[Phase]) -> str:
+    return ", ".join(map(str, found)) or "before any point"
+
+
+def read(path: Path) -> list[Phase]:
+    """Where each worker stands. None before its first point, and for a line that is being written."""
     try:
-        parts = path.read_bytes()[:64].split()
+        content = path.read_bytes()
     except FileNotFoundError:
-        return None
-    if len(parts) != 2 or not parts[1].isdigit():
-        return None
-    return Phase(parts[0].decode(), int(parts[1]))
+        return []
+    lines = [content[at : at + LINE_BYTES].strip(b"\0").split() for at in range(0, len(content), LINE_BYTES)]
+    return [Phase(line[0].decode(), int(line[1])) for line in lines if len(line) == 2 and line[1].isdigit()]
 
 
-def classes_of(point: str | None) -> list[str]:
-    found = [name for name, points in CLASSES.items() if point in points]
+def classes_of(points: list[str]) -> list[str]:
+    """Those that one of the points lies in."""
+    found = [name for name, inside in CLASSES.items() if any(point in inside for point in points)]
     return found or [ELSEWHERE]

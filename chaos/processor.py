@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import phases
+from .patience import Patience
 
-WATCH_SECONDS = 0.002
+WATCH_SECONDS, LOOK_SECONDS = 0.002, 0.02
+FREEZE_SECONDS = 60.0
 TAIL_LINES = 40
+STATUS_CHARACTERS = 6_000
 DEFAULT_BINARY = Path.home() / ".cache" / "millstream" / "target" / "release" / "millstream-fault"
 
 
@@ -30,12 +33,12 @@ class ChaosFailure(Exception):
 
 @dataclass(frozen=True)
 class Aim:
-    """Hold at the n-th arrival at a point, for a killer to hit; or crash there."""
+    """Hold at the n-th arrival at a point, for a killer to hit however late it looks; or crash there."""
 
     point: str
     arrival: int = 1
     crash: bool = False
-    dwell_ms: int = 4_000
+    dwell_ms: int = 20_000
 
     def environment(self) -> dict[str, str]:
         if self.crash:
@@ -95,7 +98,8 @@ class Processor:
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
-    def phase(self) -> phases.Phase | None:
+    def phases(self) -> list[phases.Phase]:
+        """Where its workers stand, or stood last."""
         return phases.read(self.phase_file)
 
     def exit_code(self) -> int | None:
@@ -105,24 +109,28 @@ class Processor:
         return self.process is not None and self.process.poll() is None
 
     def reached(self, aim: Aim) -> bool:
-        phase = self.phase()
-        return phase is not None and phase.point == aim.point and phase.arrival >= aim.arrival
+        return any(phase.point == aim.point and phase.arrival >= aim.arrival for phase in self.phases())
 
-    def wait_for(self, what: str, condition: Callable[[], bool], seconds: float, pause: float = 0.02) -> None:
+    def wait_for(self, what: str, condition: Callable[[], bool], seconds: float, pause: float = LOOK_SECONDS) -> None:
         """Raises `ChaosFailure` if the process exits first, or the time is over."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
             if self.process.poll() is not None and not condition():
                 raise self.failure(f"exited {self.process.returncode} by itself before: {what}")
-            if time.monotonic() > deadline:
-                raise self.failure(f"not within {seconds:.0f} s: {what} (last phase {self.phase()})")
+            if patience.over():
+                raise self.failure(
+                    f"not within {seconds:.0f} s: {what} (last at {phases.listed(self.phases())})"
+                )
             time.sleep(pause)
 
     def wait_for_exit(self, seconds: float) -> int:
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise self.failure(f"did not exit within {seconds:.0f} s (last phase {self.phase()})") from None
+        patience = Patience(seconds)
+        while (code := self.process.poll()) is None:
+            if patience.over():
+                place = phases.listed(self.phases())
+                raise self.failure(f"did not exit within {seconds:.0f} s (last at {place})")
+            time.sleep(LOOK_SECONDS)
+        return code
 
     def ready(self) -> tuple[bool, str]:
         """`/readyz`: whether it is, and what it says."""
@@ -146,13 +154,22 @@ class Processor:
         if self.running():
             self.process.send_signal(number)
 
-    def kill(self) -> phases.Phase | None:
-        """SIGKILL now. The phase it had reached last; raises `ChaosFailure` if it had exited by itself."""
+    def freeze(self) -> None:
+        """SIGSTOP. No thread of it runs any more when this returns, which takes a moment after the signal."""
+        self.process.send_signal(signal.SIGSTOP)
+        self.wait_for("all threads stopped", self.stopped, FREEZE_SECONDS, pause=WATCH_SECONDS)
+
+    def stopped(self) -> bool:
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+
+    def kill(self) -> list[phases.Phase]:
+        """SIGKILL now. Where its workers stood; raises `ChaosFailure` if it had exited by itself."""
         if self.process.poll() is not None:
             raise self.failure(f"exited {self.process.returncode} by itself")
         self.process.kill()
         self.process.wait()
-        return self.phase()
+        return self.phases()
 
     def drain(self) -> subprocess.Popen:
         """Begins to ask it to leave its group and end; the command ends with 0 once it has left."""
@@ -167,7 +184,15 @@ class Processor:
             self.process.wait()
 
     def failure(self, text: str) -> ChaosFailure:
-        return ChaosFailure(f"{self.name}: {text}\n{self.tail()}")
+        return ChaosFailure(f"{self.name}: {text}\n{self.tail()}\n    says of itself: {self.status()}")
+
+    def status(self) -> str:
+        """What `/status` answers, for whoever looks for the cause of a failure."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=2) as answer:
+                return answer.read().decode("utf-8", "replace")[:STATUS_CHARACTERS]
+        except OSError as error:
+            return f"nothing: {error}"
 
     def tail(self) -> str:
         try:

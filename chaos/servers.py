@@ -6,6 +6,7 @@ Owns: what is created for a run and removed after it. Never: touches a topic or 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -18,8 +19,10 @@ from psycopg import sql
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEFAULT_KAFKA = "127.0.0.1:29092"
 DEFAULT_DATABASE = "postgres://millstream:millstream@127.0.0.1:25432/stream_data"
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 120.0
 NAMES = ("kafka", "postgres")
+COMPLAINT = re.compile(r" (WARN|ERROR|FATAL|PANIC)\b|Fencing broker")
+MOST_COMPLAINTS = 12
 
 
 class Servers:
@@ -69,6 +72,18 @@ class Servers:
 
     def start(self, name: str) -> None:
         self.verb("start", name)
+
+    def complaints(self) -> str:
+        """The last lines of trouble in their logs, for whoever looks for the cause of a failure."""
+        found = []
+        for name in NAMES:
+            log = Path(self.dev).parent / ".dev" / "log" / f"{name}.log"
+            if log.exists():
+                lines = [
+                    line for line in log.read_text(errors="replace").splitlines() if COMPLAINT.search(line)
+                ]
+                found += [f"    {name} | {line[:300]}" for line in lines[-MOST_COMPLAINTS:]]
+        return "\n".join(found)
 
     def verb(self, verb: str, name: str) -> None:
         assert name in NAMES, name

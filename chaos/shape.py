@@ -16,12 +16,14 @@ DEFAULT_HORIZON = 60_000_000
 
 @dataclass(frozen=True)
 class Shape:
-    """`unique` are the fields of which no two events are alike, `grouped` those that stand in an aggregate's key. `shortest`
+    """`keyed_by` is the field that the partition follows, `grouped_by` that by which sessions are made, over partitions too.
+    `unique` are the fields of which no two events are alike, `grouped` those that stand in an aggregate's key. `shortest`
     and `longest` are the extreme window sizes and session gaps. `within` and `bucket` are those of dedup, or 0."""
 
     fields: tuple[Field, ...]
     event_time: str
     keyed_by: str | None
+    grouped_by: str | None
     unique: frozenset[str]
     grouped: frozenset[str]
     delay: int
@@ -45,7 +47,8 @@ class Shape:
             fields=source.fields,
             event_time=source.event_time,
             keyed_by=source.keyed_by,
-            unique=frozenset(keys & names - {source.keyed_by}),
+            grouped_by=source.keyed_by or source.repartition_by,
+            unique=frozenset(keys & names - {source.keyed_by or source.repartition_by}),
             grouped=frozenset(text for one in aggregates for _, text in one.by) & names,
             delay=source.delay,
             lateness=max((one.allowed_lateness for one in aggregates), default=0),

@@ -33,8 +33,8 @@ class Twin:
         self.loader.send_all(EVENTS)
         self.first.start(aim=aim, broken=broken)
         self.first.wait_for(f"reached {point}", lambda: self.first.reached(aim), REACH_SECONDS, WATCH_SECONDS)
-        self.first.signal(signal.SIGSTOP)
         try:
+            self.first.freeze()
             self.take_over(broken)
         finally:
             self.first.signal(signal.SIGCONT)
@@ -47,8 +47,7 @@ class Twin:
         shutil.rmtree(self.second.state, ignore_errors=True)
         shutil.copytree(self.first.state, self.second.state)
         self.second.start(broken=broken)
-        end = self.arena.log_end()
-        self.arena.wait_for_progress(self.second, end - 1, REACH_SECONDS)
+        self.second.wait_for("everything done", self.arena.done, REACH_SECONDS, pause=0.05)
 
     def let_wake(self) -> None:
         """Until the first has ended by itself, or has gone on for a while."""

@@ -58,8 +58,8 @@ class Story:
         end = min(self._sent + int(EVENTS_PER_SECOND * SLICE), limit, len(self._messages))
         for message in self._messages[self._sent : end]:
             self._producer.produce(INPUT, message.value, message.key)
-        if unsent := self._producer.flush(30):
-            raise Broken(f"Kafka has not taken {unsent} events within 30 s")
+        if unsent := self._producer.flush(PATIENCE):
+            raise Broken(f"Kafka has not taken {unsent} events within {PATIENCE:.0f} s")
         self._sent = end
         time.sleep(SLICE)
 

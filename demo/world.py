@@ -22,6 +22,8 @@ TOPICS = {
     f"{SOURCE}.dead-letters": "what could not be read, unchanged, with the reason in its headers",
     f"{SOURCE}.late": "events that came after their window was closed for good",
 }
+# Beyond any time for which a machine stands still.
+PATIENCE = 120
 PASSING = (
     KafkaError.NON_EMPTY_GROUP,
     KafkaError.NOT_COORDINATOR,
@@ -61,7 +63,7 @@ class World:
 
     def _forget_group(self) -> None:
         """Waits for what passes: the member of a killed run until its session ends, a broker that has just started."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return settle(
@@ -74,8 +76,8 @@ class World:
 
     def _delete_topics(self) -> None:
         settle(self.admin.delete_topics(list(TOPICS)), (KafkaError.UNKNOWN_TOPIC_OR_PART,))
-        deadline = time.monotonic() + 30
-        while set(TOPICS) & set(self.admin.list_topics(timeout=10).topics):
+        deadline = time.monotonic() + PATIENCE
+        while set(TOPICS) & set(self.admin.list_topics(timeout=PATIENCE).topics):
             if time.monotonic() > deadline:
                 raise TimeoutError("the topics of the last run do not go away")
             time.sleep(0.2)
@@ -84,7 +86,7 @@ class World:
 def settle(futures: dict, tolerated: tuple[int, ...]) -> None:
     for future in futures.values():
         try:
-            future.result(30)
+            future.result(PATIENCE)
         except KafkaException as error:
             if error.args[0].code() not in tolerated:
                 raise

@@ -41,8 +41,9 @@ listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENT
 log.dirs=$kafka_home/data
-# A killed broker is let in again only when its old registration has expired (9 s by default).
-broker.session.timeout.ms=4000
+# A killed broker is let in again only when its old registration has expired, after 9 s unless told. Less is too little:
+# a controller that gets no CPU or disk for so long casts its own broker out, and every client with it.
+broker.session.timeout.ms=9000
 broker.heartbeat.interval.ms=1000
 
 auto.create.topics.enable=false
@@ -104,7 +105,7 @@ kafka_launch() {
   ) &
   echo $! > "$kafka_pid_file"
   # Until the process has become java, its command line is this script's.
-  wait_until 5 kafka_pid >/dev/null || { show_log_end "$kafka_log"; die "Kafka did not start"; }
+  wait_until 60 kafka_pid >/dev/null || { show_log_end "$kafka_log"; die "Kafka did not start"; }
 }
 
 kafka_start() {

@@ -7,11 +7,12 @@
 //!
 //! | variable | value | effect |
 //! |---|---|---|
-//! | `MILLSTREAM_PHASE_FILE` | a path | each arrival is written there: `<point> <arrival>\n`, padded to 64 bytes |
+//! | `MILLSTREAM_PHASE_FILE` | a path | each arrival is written there, as the 64 bytes of its worker: `<point> <arrival>\n`, padded |
 //! | `MILLSTREAM_CRASH` | `<point>:<arrival>` | the process kills itself at that arrival |
+//! | `MILLSTREAM_PANIC` | `<point>:<arrival>` | the thread panics at that arrival |
 //! | `MILLSTREAM_DWELL` | `<point>:<arrival>:<ms>` | it stays at that arrival for so long |
 //! | `MILLSTREAM_LOSE` | `<reply>:<n>` | every n-th reply of that kind is taken for lost, though what was asked for is done |
-//! | `MILLSTREAM_BREAK` | a fault's name | switches on one deliberate fault |
+//! | `MILLSTREAM_BREAK` | names of faults, with commas | switches on these deliberate faults |
 
 #[cfg(feature = "fault")]
 mod armed;
@@ -81,24 +82,32 @@ named! {
 }
 
 named! {
-    /// A deliberate fault in the commit protocol.
+    /// A deliberate fault in the commit protocol. Each breaks one rule.
     Break {
         NoProgressCompare = "no-progress-compare",
         TwoTransactions = "two-transactions",
         DeadLettersOutside = "dead-letters-outside",
         OutputsAgain = "outputs-again",
         StateFirst = "state-first",
-        /// The progress rows' owner epoch is compared nowhere.
+        /// A commit does not compare the progress rows' owner epoch.
         NoOwnerEpoch = "no-owner-epoch",
+        /// Recovery takes each row for its own. What is another's stays unharmed, since a commit compares all the same;
+        /// but the fenced task is tried for ever, and the worker's others wait for it.
+        NoOwnerEpochInRecovery = "no-owner-epoch-in-recovery",
+        /// A commit does not compare at which offset the progress rows stand. Alone it does no harm: an owner sends no
+        /// epoch twice, and who is none any more is told by the owner epoch. See `LostReplyIsFailure`.
+        NoNextCompare = "no-next-compare",
         /// Outputs are sent again after an indefinite Kafka commit, without asking what came of it.
         KafkaCommitRetried = "kafka-commit-retried",
-        /// The producer, with its open transaction, is used again after an indefinite reply.
+        /// After an indefinite Kafka commit the producer aborts and goes on, with the same id and epoch: the request, which
+        /// may still be on its way, is obeyed in the midst of its next transaction.
         ProducerKept = "producer-kept",
         /// K is read before anybody is fenced, be it stable or not.
         GroupOffsetBeforeFence = "group-offset-before-fence",
         /// The Kafka transaction of all tasks is committed though some of them were fenced.
         FencedTaskCommitted = "fenced-task-committed",
-        /// A lost reply to COMMIT is taken for a rollback, and the same transaction run again.
+        /// A lost reply to COMMIT is taken for a rollback, and the same transaction run again. Alone it does no harm: the
+        /// compare finds the rows at the end of the epoch. With `NoNextCompare` they are counted twice.
         LostReplyIsFailure = "lost-reply-is-failure",
     }
 }
@@ -108,6 +117,8 @@ named! {
     Reply {
         PostgresCommit = "postgres-commit",
         KafkaCommit = "kafka-commit",
+        /// Nothing was done either: the request is still on its way, and a test may let it arrive.
+        KafkaCommitLate = "kafka-commit-late",
     }
 }
 

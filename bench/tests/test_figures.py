@@ -11,7 +11,7 @@ from bench.__main__ import parse
 from bench.drain import Drained, Load, Round, as_json, best, median_ratio
 from bench.hotspots import part_of, summed
 from bench.live import latencies_of, percentile
-from bench.pipeline import by_user, sliding, with_outputs
+from bench.pipeline import by_user, remembering, sliding, through_hop, with_outputs
 from bench.program import Cost, plain_command, run_command
 from bench.sweep import SWEEPS, beside_plain, results
 from bench.table import table
@@ -115,6 +115,14 @@ def test_pipelines_have_the_outputs_they_are_asked_for():
     assert sliding(1)["aggregates"]["page_view_counts"]["window"] == {"tumble": "1m"}
     assert sliding(5)["aggregates"]["page_view_counts"]["window"] == {"slide": "1m", "size": "5m"}
     assert by_user()["aggregates"]["page_view_counts"]["by"] == ["user_id"]
+
+
+def test_dedup_and_the_hop_are_added_to_the_source_alone():
+    plain, more = with_outputs("AD"), through_hop(remembering(with_outputs("AD")))
+    (source,) = more.pop("sources").values()
+    assert source["repartition_by"] == "user_id" and "keyed_by" not in source
+    assert source["dedup"]["key"] == ["event_id"] and "event_id" in source["fields"]
+    assert more == {name: part for name, part in plain.items() if name != "sources"}
 
 
 def test_load_tells_the_generator_what_it_is():

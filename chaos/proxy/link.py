@@ -17,7 +17,7 @@ from .book import Book, Rule
 from .framing import Framing, Message
 
 CHUNK_BYTES = 1 << 18
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
 LOOK_SECONDS = 0.005
 SLICE_SECONDS = 0.001
 

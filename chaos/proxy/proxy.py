@@ -19,7 +19,7 @@ from .link import Link
 from .postgres import PostgresFraming
 
 HOST = "127.0.0.1"
-START_SECONDS = 10.0
+START_SECONDS = 120.0
 
 
 class Proxy:

@@ -28,11 +28,13 @@ class Contribution(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """Where and when a record came: its event time, and its partition's watermark before it."""
+    """Where and when a record came: its event time, and its partition's watermark before it. `forgets` is what no later record
+    of that partition is judged by less than; None where that is not known."""
 
     partition: int
     event_time: int
     watermark: int | None
+    forgets: int | None
 
 
 class AggregateJudge:
@@ -60,6 +62,10 @@ class AggregateJudge:
 
     def count(self, counts: Counter, arrival: Arrival, contribution: Contribution) -> int | None:
         """Adds and counts. The end of the latest window if the record is too late for all, else None."""
+        raise NotImplementedError
+
+    def lateness(self, event_time: int, watermark: int | None) -> object:
+        """How late such a record is, wherever it would count: equal answers have equal effects."""
         raise NotImplementedError
 
     def contribution(self, row: list) -> Contribution | None:
@@ -106,6 +112,13 @@ class WindowAggregate(AggregateJudge):
 
     def ends(self, key: tuple) -> tuple[int, ...]:
         return (self.window.end(key[0]),)
+
+    def lateness(self, event_time: int, watermark: int | None) -> object:
+        window = self.window
+        return [
+            (window.is_late(start, watermark), window.is_too_late(start, watermark))
+            for start in window.starts(event_time)
+        ]
 
     def count(self, counts: Counter, arrival: Arrival, contribution: Contribution) -> int | None:
         window, watermark = self.window, arrival.watermark
@@ -162,6 +175,9 @@ class SessionAggregate(AggregateJudge):
         last = self.last_times[key]
         return (last, (last - key[0]) // instant.SECOND)
 
+    def lateness(self, event_time: int, watermark: int | None) -> object:
+        return self.window.is_late(event_time, watermark), self.window.is_too_late(event_time, watermark)
+
     def count(self, counts: Counter, arrival: Arrival, contribution: Contribution) -> int | None:
         """Raises ValueError where a key's records lie in two partitions: their order is then nobody's promise."""
         time, watermark, by = arrival.event_time, arrival.watermark, contribution.by
@@ -177,7 +193,7 @@ class SessionAggregate(AggregateJudge):
                 f"aggregate {self.name}: key {by} lies in {places}, the source is not keyed by it"
             )
         owner.model.add(Entry(time, self.window.is_late(time, watermark), contribution.arguments))
-        owner.watermark = watermark
+        owner.watermark = arrival.forgets
         self.changed.add(by)
         return None
 

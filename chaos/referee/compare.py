@@ -32,6 +32,18 @@ def progress_counts(state: PartitionState, found: Progress, delay: int) -> Itera
     for name in sorted(state.dead_by_reason.keys() | found.dead_by_reason.keys()):
         due, there = state.dead_by_reason[name], found.dead_by_reason.get(name, 0)
         yield from count_difference(where, f"dead by reason {name}", due, there)
+    yield from expression_counts(where, state, found)
+    due_watermark = None if state.max_event_time is None else state.max_event_time - delay
+    for name, due, there in (
+        ("max_event_time", state.max_event_time, found.max_event_time),
+        ("watermark", due_watermark, found.watermark),
+    ):
+        if due != there:
+            yield Violation("stale", where, f"{name} is {there}, due {due} (microseconds)")
+
+
+def expression_counts(where: str, state: PartitionState, found: Progress) -> Iterator[Violation]:
+    """Of checks and aggregates."""
     for name, due in state.failed_checks.items():
         yield from count_difference(where, f"failed check {name}", due, found.checks.get(name, 0))
     for aggregate, due in state.aggregates.items():
@@ -40,13 +52,38 @@ def progress_counts(state: PartitionState, found: Progress, delay: int) -> Itera
             yield Violation("torn", where, f"{aggregate}: matched <> counted + too_late: {there}")
         for name in AGGREGATE_COUNTS:
             yield from count_difference(where, f"{aggregate} {name}", due[name], there.get(name, 0))
-    due_watermark = None if state.max_event_time is None else state.max_event_time - delay
-    for name, due, there in (
-        ("max_event_time", state.max_event_time, found.max_event_time),
-        ("watermark", due_watermark, found.watermark),
-    ):
-        if due != there:
-            yield Violation("stale", where, f"{name} is {there}, due {due} (microseconds)")
+
+
+def hop_counts(state: PartitionState, found: Progress, internal: bool, delay: int) -> Iterator[Violation]:
+    """A progress row of a repartitioned source, or of its internal topic. Dead is decided at the source, accepted and duplicate
+    behind the hop; a record is read once over both, so a row of either kind may count what it read, or what it decided."""
+    where = f"progress of {state.topic}/{state.partition} at {found.next}"
+    for name in ("accepted", "duplicate", "dead"):
+        yield from count_difference(where, name, getattr(state, name), getattr(found, name))
+    for name in sorted(state.dead_by_reason.keys() | found.dead_by_reason.keys()):
+        due, there = state.dead_by_reason[name], found.dead_by_reason.get(name, 0)
+        yield from count_difference(where, f"dead by reason {name}", due, there)
+    decided = state.accepted + state.duplicate + state.dead
+    allowed = {0, decided} if internal else {decided, state.read}
+    if found.read not in allowed:
+        yield Violation("torn", where, f"read is {found.read}, due {' or '.join(map(str, sorted(allowed)))}")
+    if internal:
+        yield from expression_counts(where, state, found)
+    elif state.max_event_time != found.max_event_time:
+        yield Violation(
+            "stale", where, f"max_event_time is {found.max_event_time}, due {state.max_event_time}"
+        )
+
+
+def conserved(rows: list[Progress], topic: str) -> Iterator[Violation]:
+    """Over a repartitioned source and its internal topic, once all is done."""
+    sums = {name: sum(getattr(found, name) for found in rows) for name in COUNTS}
+    if sums["read"] != sums["accepted"] + sums["duplicate"] + sums["dead"]:
+        yield Violation(
+            "torn",
+            f"progress of {topic} and its internal topic",
+            f"read <> accepted + duplicate + dead: {sums}",
+        )
 
 
 def count_difference(where: str, name: str, due: int, there: int) -> Iterator[Violation]:

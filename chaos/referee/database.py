@@ -20,14 +20,15 @@ from .expression.values import inet_text
 from .judge import SourceJudge
 from .pipeline import Pipeline
 from .record_table import FoundRow, RecordTable
-from .snapshot import DeadLetterRow, Place, Progress, Snapshot
+from .snapshot import DeadLetterRow, Final, Place, Progress, Snapshot
 
 PROGRESS = """
     SELECT topic, partition, bootstrapped, start_offset, prev, next, commit_time, watermark, max_event_time,
            read, accepted, duplicate, dead, dead_by_reason, checks, aggregates
       FROM millstream.progress WHERE application = %s
 """
-CONNECT_SECONDS = 10
+FINALITY = "SELECT aggregate, final_through, session_gap FROM millstream.finality WHERE application = %s"
+CONNECT_SECONDS = 60
 PORTION = 10_000
 
 
@@ -71,6 +72,7 @@ class Database:
                 for table in self.record_tables:
                     snapshot.record_rows[table.name] = self.read_records(connection, table)
                 self.read_dead_letters(connection, snapshot)
+                self.read_finality(connection, snapshot)
         return snapshot
 
     def progress(self, connection: psycopg.Connection) -> dict[Place, Progress]:
@@ -78,6 +80,15 @@ class Database:
             return {}
         rows = connection.execute(PROGRESS, [self.pipeline.name]).fetchall()
         return {(row[0], row[1]): progress_of(row[2:]) for row in rows}
+
+    def read_finality(self, connection: psycopg.Connection, snapshot: Snapshot) -> None:
+        """A row an aggregate; also when the snapshot was taken."""
+        (now,) = connection.execute("SELECT transaction_timestamp()").fetchone()
+        snapshot.taken = instant.of_datetime(now)
+        if exists(connection, "millstream.finality"):
+            for aggregate, through, gap in connection.execute(FINALITY, [self.pipeline.name]):
+                gap = None if gap is None else gap // instant.MICROSECOND
+                snapshot.finality[aggregate] = Final(optional_instant(through), gap)
 
     def read_aggregate(
         self, connection: psycopg.Connection, aggregate: AggregateJudge, snapshot: Snapshot

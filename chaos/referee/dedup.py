@@ -42,8 +42,9 @@ class SeenKeys:
         return end is not None and (watermark is None or watermark < end)
 
     def note(self, key: tuple, end: int, watermark: int | None) -> None:
-        """Order: after `holds` said no."""
-        self.expires[key] = end
+        """Order: after `holds` said no. `watermark` is what no later record is judged by less than, None where it is not known.
+        Where a record may be judged by less than one before it, an older entry of this key may outlive the new one."""
+        self.expires[key] = max(end, self.expires.get(key, end))
         if len(self.expires) > self.most:
             self.expires = {one: when for one, when in self.expires.items() if self.holds(one, watermark)}
             self.most = max(LEAST_KEPT, 2 * len(self.expires))

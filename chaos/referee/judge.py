@@ -21,23 +21,15 @@ from .expression import ExpressionError
 from .expression.compiler import COLUMN_TYPES
 from .fields import FieldReader
 from .jsontext import parse_object
-from .messages import LetterStream, RecordStream
+from .messages import LetterStream
 from .pipeline import Pipeline, RecordOutput, Source, TableOutput
+from .record import Record
+from .record_stream import RecordStream
 from .record_table import RecordTable
 
 DEAD_PREFIX_BYTES = 65_536
 MAX_KEY_BYTES = 2_000
 ACCEPTED, DUPLICATE, DEAD = "accepted", "duplicate", "dead"
-
-
-class Record(NamedTuple):
-    """`timestamp` is Kafka's, in milliseconds, or None."""
-
-    offset: int
-    timestamp: int | None
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class DeadLetter(NamedTuple):
@@ -63,6 +55,7 @@ class PartitionState:
     duplicate: int = 0
     dead: int = 0
     max_event_time: int | None = None
+    last_timestamp: int | None = None
     dead_by_reason: Counter = field(default_factory=Counter)
     failed_checks: Counter = field(default_factory=Counter)
     aggregates: dict[str, Counter] = field(default_factory=dict)
@@ -79,11 +72,25 @@ class Evaluated(NamedTuple):
     contributions: list[Contribution]
 
 
+class Judged(NamedTuple):
+    """A record that is not dead, with all that is needed to settle it. `partition` is the source's, `at` its offset where it is
+    settled: its own, unless it was copied."""
+
+    partition: int
+    at: int
+    record: Record
+    row: list
+    found: dict
+    failed: list[str]
+    evaluated: Evaluated
+    arrival: Arrival
+
+
 class SourceJudge:
-    """All that one source of a pipeline feeds."""
+    """All that one source of a pipeline feeds. Progress rows of `output_topic` say what is due of its outputs."""
 
     def __init__(self, source: Source, plan: Pipeline) -> None:
-        self.source = source
+        self.source, self.output_topic = source, source.topic
         self.schema = {one.name: (index, one.type) for index, one in enumerate(source.fields)}
         self.event_time_index = self.schema[source.event_time][0]
         if (
@@ -126,6 +133,8 @@ class SourceJudge:
         assert record.offset >= state.next, (record.offset, state.next)
         state.next = record.offset + 1
         state.read += 1
+        if record.timestamp is not None:
+            state.last_timestamp = max(state.last_timestamp or 0, record.timestamp)
         try:
             row, found = self.examine(record)
             failed = self.failed_checks(row)
@@ -137,20 +146,30 @@ class SourceJudge:
         watermark = None if state.max_event_time is None else state.max_event_time - self.source.delay
         if state.max_event_time is None or event_time > state.max_event_time:
             state.max_event_time = event_time
+        arrival = Arrival(state.partition, event_time, watermark, watermark)
+        place = (state.partition, record.offset)
+        return self.pass_on(state, Judged(*place, record, row, found, failed, evaluated, arrival))
+
+    def pass_on(self, state: PartitionState, judged: Judged) -> str:
+        """To where it is found accepted or a duplicate: here."""
+        return self.settle(state, judged)
+
+    def settle(self, state: PartitionState, judged: Judged) -> str:
+        evaluated, arrival = judged.evaluated, judged.arrival
         if self.expiry:
-            if state.seen.holds(evaluated.dedup_key, watermark):
+            if state.seen.holds(evaluated.dedup_key, arrival.watermark):
                 state.duplicate += 1
                 return DUPLICATE
-            state.seen.note(evaluated.dedup_key, self.expiry.of(event_time), watermark)
+            state.seen.note(evaluated.dedup_key, self.expiry.of(arrival.event_time), arrival.forgets)
         state.accepted += 1
-        state.failed_checks.update(failed)
+        state.failed_checks.update(judged.failed)
+        place = (state.partition, judged.at)
         for stream, texts in zip(self.outputs, evaluated.spelled, strict=True):
-            stream.expect(state.partition, record, row, found, texts)
+            stream.expect(place, judged.record, judged.row, judged.found, texts)
         for table, added in zip(self.tables, evaluated.added, strict=True):
-            table.expect(state.partition, record.offset, row, added)
-        arrival = Arrival(state.partition, event_time, watermark)
+            table.expect(*place, judged.row, added)
         for contribution in evaluated.contributions:
-            self.count(state, record, contribution, arrival)
+            self.count(state, judged, contribution)
         return ACCEPTED
 
     def examine(self, record: Record) -> tuple[list, dict]:
@@ -205,36 +224,35 @@ class SourceJudge:
         state.dead_by_reason[reason] += 1
         letter = state.dead_letters[record.offset] = DeadLetter(reason, record)
         if self.dead_stream:
-            own = {"reason": reason, **origin(state, record)}
+            own = {"reason": reason, **self.origin(state.partition, record)}
             if reason == "TOO_LARGE":
                 own["value_bytes"] = str(len(record.value))
-            self.dead_stream.expect(state.partition, record, letter.kept_value, own)
+            place = (state.partition, record.offset)
+            self.dead_stream.expect(place, state.partition, record, letter.kept_value, own)
 
-    def count(
-        self, state: PartitionState, record: Record, contribution: Contribution, arrival: Arrival
-    ) -> None:
+    def count(self, state: PartitionState, judged: Judged, contribution: Contribution) -> None:
         aggregate = contribution.aggregate
         counts = state.aggregates[aggregate.name]
         counts["matched"] += 1
-        end = aggregate.count(counts, arrival, contribution)
+        end = aggregate.count(counts, judged.arrival, contribution)
         if end is not None:
             counts["too_late"] += 1
             if self.late_stream:
-                self.expect_late(state, record, aggregate.name, arrival.watermark, end)
+                self.expect_late((state.partition, judged.at), judged, aggregate.name, end)
 
-    def expect_late(self, state: PartitionState, record: Record, name: str, watermark: int, end: int) -> None:
+    def expect_late(self, place: tuple[int, int], judged: Judged, name: str, end: int) -> None:
+        watermark, record = judged.arrival.watermark, judged.record
         own = {
             "aggregate": name,
             "watermark": instant.to_text(watermark),
             "late_by_ms": str((watermark - end) // 1_000),
-            **origin(state, record),
+            **self.origin(judged.partition, record),
         }
-        self.late_stream.expect(state.partition, record, record.value, own)
+        self.late_stream.expect(place, judged.partition, record, record.value, own)
 
-
-def origin(state: PartitionState, record: Record) -> dict[str, str]:
-    return {
-        "source_topic": state.topic,
-        "source_partition": str(state.partition),
-        "source_offset": str(record.offset),
-    }
+    def origin(self, partition: int, record: Record) -> dict[str, str]:
+        return {
+            "source_topic": self.source.topic,
+            "source_partition": str(partition),
+            "source_offset": str(record.offset),
+        }

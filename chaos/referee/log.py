@@ -16,13 +16,13 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, IsolationLevel, K
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from .judge import Record
 from .messages import Message
+from .record import Record
 
 BATCH = 10_000
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
-PATIENCE_SECONDS, PATIENCE_PAUSE_SECONDS = 30.0, 0.2
+PATIENCE_SECONDS, PATIENCE_PAUSE_SECONDS = 120.0, 0.2
 Answer = TypeVar("Answer")
 MISSING_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
@@ -49,15 +49,19 @@ def partition_count(admin: AdminClient, topic: str) -> int:
     return 0 if metadata is None or metadata.error is not None else len(metadata.partitions)
 
 
-def end_offsets(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
-    """The last stable offset of each partition."""
+def end_offsets(admin: AdminClient, topic: str, partitions: int, stable: bool = True) -> dict[int, int]:
+    """The last stable offset of each partition; or else its end, whatever is still open before it."""
     request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
+    isolation = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
 
     def ask() -> dict[int, int]:
-        answers = admin.list_offsets(
-            request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
-        )
-        ends = {where.partition: future.result().offset for where, future in answers.items()}
+        answers = admin.list_offsets(request, isolation_level=isolation, request_timeout=REQUEST_SECONDS)
+        try:
+            ends = {where.partition: future.result().offset for where, future in answers.items()}
+        except KafkaException:
+            # Why: the client keeps what it knows of leaders, though a broker that was restarted has newer ones.
+            admin.list_topics(topic, timeout=REQUEST_SECONDS)
+            raise
         if min(ends.values(), default=0) < 0:
             # Why: of a partition whose log is still being recovered the client says OFFSET_INVALID, and no error.
             raise KafkaException(
@@ -152,6 +156,10 @@ class InputReader:
         buffer = self.buffers[partition]
         while buffer and buffer[0].offset < offset:
             yield buffer.popleft()
+
+    def waits_before(self, partition: int, offset: int) -> bool:
+        buffer = self.buffers[partition]
+        return bool(buffer) and buffer[0].offset < offset
 
     def waiting(self, partition: int) -> int:
         return len(self.buffers[partition])

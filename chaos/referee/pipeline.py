@@ -29,6 +29,7 @@ TYPES = {
     "json",
 }
 DEFAULT_MAX_FUTURE = "5m"
+DEFAULT_IDLE_AFTER = "30s"
 DEFAULT_MAX_RECORD = "1MiB"
 LATEST_SUFFIX = "_latest"
 
@@ -71,8 +72,14 @@ class Source:
     checks: tuple[Check, ...]
     dead_topic: str | None
     late_topic: str | None
+    idle_after: int = units.duration_micros(DEFAULT_IDLE_AFTER)
     keyed_by: str | None = None
+    repartition_by: str | None = None
     dedup: Dedup | None = None
+
+    def internal_topic(self, application: str) -> str:
+        """That of a repartitioned source."""
+        return f"{application}.{self.name}.by-{self.repartition_by}"
 
 
 @dataclass(frozen=True)
@@ -175,8 +182,9 @@ def parse(text: str, environment: dict[str, str], application: str | None = None
 
 
 def check_sessions(aggregate: Aggregate, source: Source) -> None:
-    """All records of a session's key lie in one partition only if the source is keyed by a part of that key."""
-    if isinstance(aggregate.window, Sessions) and source.keyed_by not in [text for _, text in aggregate.by]:
+    """All records of a session's key lie in one partition only if the source is keyed, or repartitioned, by a part of that key."""
+    keyed_by = source.repartition_by or source.keyed_by
+    if isinstance(aggregate.window, Sessions) and keyed_by not in [text for _, text in aggregate.by]:
         raise ValueError(f"aggregates.{aggregate.name}: its source is not keyed by the sessions' key")
 
 
@@ -201,8 +209,6 @@ def variable(match: re.Match[str], environment: dict[str, str]) -> str:
 
 
 def read_source(name: str, raw: dict, bad_data: dict, late: dict) -> Source:
-    if "repartition_by" in raw:
-        raise Unsupported(f"sources.{name}.repartition_by")
     topic, watermark = raw["topic"], raw.get("watermark") or {}
     return Source(
         name=name,
@@ -215,9 +221,16 @@ def read_source(name: str, raw: dict, bad_data: dict, late: dict) -> Source:
         checks=tuple(read_check(check) for check in raw.get("checks") or []),
         dead_topic=topic_of(bad_data, name),
         late_topic=topic_of(late, name),
+        idle_after=units.duration_micros(watermark.get("idle_after", DEFAULT_IDLE_AFTER)),
         keyed_by=raw.get("keyed_by"),
+        repartition_by=read_repartition(raw.get("repartition_by")),
         dedup=read_dedup(raw["dedup"]) if raw.get("dedup") else None,
     )
+
+
+def read_repartition(raw: str | dict | None) -> str | None:
+    """A field, or a field and how many partitions; the broker knows how many there are."""
+    return raw["field"] if isinstance(raw, dict) else raw
 
 
 def read_dedup(raw: dict) -> Dedup:
@@ -251,7 +264,7 @@ def read_aggregate(name: str, raw: dict, late: dict) -> Aggregate:
             raw.get("allowed_lateness") or late.get("allowed_lateness", "0s")
         ),
         by=tuple(named(item) for item in as_list(raw.get("by"))),
-        select=tuple(raw["select"].items()),
+        select=tuple((raw.get("select") or {}).items()),
         table=to["table"],
         key=tuple(as_list(to["key"])),
         latest=tuple(as_list(to.get("latest"))),

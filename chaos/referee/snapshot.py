@@ -34,6 +34,14 @@ class Progress:
     aggregates: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
+class Final(NamedTuple):
+    """What `millstream.finality` says of one aggregate: nothing up to `through` changes any more, None where nothing is known.
+    `session_gap` is None of windows."""
+
+    through: int | None
+    session_gap: int | None
+
+
 class DeadLetterRow(NamedTuple):
     reason: str
     key: bytes | None
@@ -47,7 +55,7 @@ class DeadLetterRow(NamedTuple):
 class Snapshot:
     """`tables` and `latest` hold rows by aggregate, `repeated_rows` and `repeated_latest` the keys found more than once, and
     `record_rows` every row by record output. `dead_letters` holds the rows from `dead_letters_from` on, `dead_letter_counts`
-    counts all of a partition."""
+    counts all of a partition. `finality` is by aggregate, and `taken` is the database's time."""
 
     progress: dict[Place, Progress]
     tables: dict[str, dict[tuple, tuple]] = field(default_factory=dict)
@@ -58,3 +66,5 @@ class Snapshot:
     dead_letters: dict[Place, dict[int, DeadLetterRow]] = field(default_factory=dict)
     dead_letter_counts: dict[Place, int] = field(default_factory=dict)
     dead_letters_from: dict[Place, int] = field(default_factory=dict)
+    finality: dict[str, Final] = field(default_factory=dict)
+    taken: int = 0

@@ -1,4 +1,4 @@
-"""What a comparison can find wrong, in seven words."""
+"""What a comparison can find wrong, in eight words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ WORDS = {
     "torn": "parts of one atomic unit do not belong together",
     "reordered": "messages of one source partition are out of their order",
     "stale": "an older or foreign value stands where a newer one was due",
+    "premature": "something was called final that could still change, or has changed",
     "stuck": "the end of the log was not reached",
 }
 

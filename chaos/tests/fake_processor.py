@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 
 import psycopg
 from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
 from chaos.arena import Arena
+from chaos.patience import Patience
 from chaos.referee import instant
 from chaos.referee.expression.values import date_text
 from chaos.referee.judge import ACCEPTED
@@ -23,6 +26,7 @@ from chaos.referee.partitioner import Partitioner
 from chaos.referee.pipeline import Sessions
 from chaos.referee.referee import Referee
 
+MARKER_SECONDS = 60.0
 COMMIT_TIME = instant.parse("2026-02-01T00:00:00.000001Z")
 SCHEMA = """
 CREATE SCHEMA millstream;
@@ -30,6 +34,7 @@ CREATE TABLE millstream.progress (application text, topic text, partition int, b
   prev bigint, next bigint, commit_time timestamptz, watermark timestamptz, max_event_time timestamptz,
   read bigint, accepted bigint, duplicate bigint, dead bigint, dead_by_reason jsonb, checks jsonb, aggregates jsonb,
   PRIMARY KEY (application, topic, partition));
+CREATE TABLE millstream.finality (application text, aggregate text, final_through timestamptz, session_gap interval);
 CREATE TABLE millstream.dead_letters (application text, topic text, partition int, "offset" bigint, reason text,
   detail text, key bytea, value bytea, value_bytes bigint, headers jsonb, record_timestamp timestamptz,
   commit_time timestamptz, PRIMARY KEY (application, topic, partition, "offset"));
@@ -127,6 +132,8 @@ class FakeProcessor:
         messages = spoil(self.messages())
         self.transaction(producer, messages[:100], commit=False)
         self.transaction(producer, messages, commit=True)
+        for stream in self.referee.streams():
+            wait_for_markers(self.arena.servers.admin, stream.topic, self.arena.partitions)
 
     def transaction(self, producer: Producer, messages: list[tuple], commit: bool) -> None:
         producer.begin_transaction()
@@ -137,13 +144,15 @@ class FakeProcessor:
             producer.flush()
             producer.abort_transaction()
             return
-        offsets = [
+        producer.send_offsets_to_transaction(self.committed_offsets(), group_metadata(self.arena))
+        producer.commit_transaction()
+
+    def committed_offsets(self) -> list[TopicPartition]:
+        return [
             TopicPartition(self.topic, partition, records[-1].offset + 1)
             for partition, records in self.records.items()
             if records
         ]
-        producer.send_offsets_to_transaction(offsets, group_metadata(self.arena))
-        producer.commit_transaction()
 
     # -- PostgreSQL --------------------------------------------------------------------------------------------------
 
@@ -153,10 +162,11 @@ class FakeProcessor:
             for aggregate in self.source.aggregates:
                 self.make_table(connection, aggregate.definition)
                 self.write_rows(connection, aggregate)
+                self.write_finality(connection, aggregate)
             for table in self.source.tables:
                 self.write_records(connection, table)
-            for (_, partition), state in self.referee.partitions.items():
-                self.write_progress(connection, partition, state)
+            for (topic, partition), state in self.referee.partitions.items():
+                self.write_progress(connection, topic, partition, state)
                 for offset, letter in state.dead_letters.items():
                     self.write_dead_letter(connection, partition, offset, letter)
 
@@ -220,9 +230,18 @@ class FakeProcessor:
         query = f"INSERT INTO {table.table} VALUES ({marks}) ON CONFLICT DO NOTHING"
         connection.cursor().executemany(query, rows)
 
-    def write_progress(self, connection: psycopg.Connection, partition: int, state) -> None:
+    def write_finality(self, connection: psycopg.Connection, aggregate) -> None:
+        definition, states = aggregate.definition, self.referee.partitions.items()
+        marks = [state.max_event_time for (topic, _), state in states if topic == self.topic]
+        through = min(marks) - 10_000_000 - definition.allowed_lateness
+        gap = definition.window.gap if isinstance(definition.window, Sessions) else None
+        row = [self.plan.name, aggregate.name, instant.to_datetime(through)]
+        row += [None if gap is None else gap * instant.MICROSECOND]
+        connection.execute("INSERT INTO millstream.finality VALUES (%s, %s, %s, %s)", row)
+
+    def write_progress(self, connection: psycopg.Connection, topic: str, partition: int, state) -> None:
         most = state.max_event_time
-        row = [self.plan.name, self.topic, partition, True, 0, 0, state.next]
+        row = [self.plan.name, topic, partition, True, 0, 0, state.next]
         row += [instant.to_datetime(COMMIT_TIME)]
         row += [
             None if most is None else instant.to_datetime(at) for at in (most and most - 10_000_000, most)
@@ -251,6 +270,14 @@ class FakeProcessor:
         connection.execute(
             f"INSERT INTO millstream.dead_letters VALUES ({', '.join(['%s'] * len(row))})", row
         )
+
+
+def wait_for_markers(admin: AdminClient, topic: str, partitions: int) -> None:
+    """Until no transaction is open in the topic: the answer to a commit does not wait for the markers that end it there."""
+    patience = Patience(MARKER_SECONDS)
+    while end_offsets(admin, topic, partitions) != end_offsets(admin, topic, partitions, stable=False):
+        assert not patience.over(), f"{topic}: a transaction is open"
+        time.sleep(0.02)
 
 
 def spell(value: object, type_name: str) -> object:

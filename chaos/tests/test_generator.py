@@ -11,7 +11,8 @@ from chaos.generator import Event, Generator, Shares
 from chaos.options import PIPELINES
 from chaos.referee import pipeline
 from chaos.referee.aggregate import SessionAggregate
-from chaos.referee.judge import PartitionState, Record, SourceJudge
+from chaos.referee.judge import PartitionState, SourceJudge
+from chaos.referee.record import Record
 from chaos.referee.referee import Referee
 from chaos.shape import Shape
 

@@ -67,8 +67,16 @@ def test_dedup_and_record_tables() -> None:
     assert found.sources["clicks"].dedup == pipeline.Dedup((("id", "id"),), 48_000_000)
     assert [(one.table, one.key) for one in found.tables] == [("raw_clicks", ("id",)), ("journal", ())]
     assert [one.topic for one in found.records] == ["enriched"]
-    with pytest.raises(pipeline.Unsupported, match="repartition_by"):
-        pipeline.parse(CLICKS.replace("dedup:", "repartition_by: id\n    dedup:"), {})
+
+
+def test_repartitioned_sources() -> None:
+    text = SESSIONS.replace("keyed_by: user_id", "repartition_by: user_id")
+    found = pipeline.parse(text, {})
+    assert found.sources["activity"].internal_topic(found.name) == "sample.activity.by-user_id"
+    other = text.replace("repartition_by: user_id", "repartition_by: { field: user_id, partitions: 6 }")
+    assert pipeline.parse(other, {}).sources == found.sources
+    with pytest.raises(ValueError, match="not keyed"):
+        pipeline.parse(text.replace("repartition_by: user_id", "repartition_by: event_type"), {})
 
 
 def test_units() -> None:

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from chaos.processor import ChaosFailure
+from chaos import bite, zombie
+from chaos.options import PIPELINES
+from chaos.processor import ChaosFailure, Processor
 from chaos.program import play
 from chaos.servers import CHECKOUT
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 120.0
 # Starts a stand-in for the processor, says its number, and waits in a scene until it is ended.
 SCENE = """
 import sys, time
@@ -29,7 +31,7 @@ processor = Processor(Path("none.yaml"), {}, Path(sys.argv[1]), binary=sys.argv[
 try:
     processor.start()
     print(processor.process.pid, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 finally:
     processor.finish()
 """
@@ -37,7 +39,7 @@ finally:
 
 def stand_in(directory: Path) -> Path:
     script = directory / "stand-in"
-    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
     script.chmod(0o755)
     return script
 
@@ -69,6 +71,29 @@ def alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_is_frozen_does_not_run(tmp_path: Path) -> None:
+    processor = Processor(Path("none.yaml"), {}, tmp_path, binary=str(stand_in(tmp_path)))
+    try:
+        processor.start()
+        assert not processor.stopped()
+        processor.freeze()
+        assert processor.stopped() and processor.running()
+    finally:
+        processor.finish()
+
+
+@pytest.mark.parametrize("program", [zombie, bite])
+def test_a_file_that_repartitions_is_refused_where_it_cannot_be_used(program, monkeypatch, capsys) -> None:
+    for file, refused in (("repartition.yaml", True), ("sessions.yaml", False)):
+        monkeypatch.setattr(sys, "argv", ["program", "--pipeline", str(PIPELINES / file)])
+        if not refused:
+            assert program.parse_arguments().pipeline == PIPELINES / file
+            continue
+        with pytest.raises(SystemExit, match="2"):
+            program.parse_arguments()
+        assert "repartition_by" in capsys.readouterr().err
 
 
 class FakeArena:

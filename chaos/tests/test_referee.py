@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chaos.referee import instant
-from chaos.referee.judge import Record
+from chaos.referee.record import Record
 from chaos.referee.messages import Message
 from chaos.referee.referee import Referee
 from chaos.referee.snapshot import Snapshot

@@ -60,6 +60,9 @@ def test_right_outputs_are_green_and_spoiled_tables_are_not(arena: Arena) -> Non
     for statement, word in (
         (f"UPDATE {table} SET {count} = {count} + 1 WHERE {page} = '/page/1'", "duplicated"),
         (f"UPDATE {table} SET {count} = {count} - 1 WHERE {page} = '/page/1'", None),
+        ("UPDATE millstream.finality SET final_through = final_through + interval '1 us'", "premature"),
+        ("UPDATE millstream.finality SET final_through = final_through - interval '2 us'", "stale"),
+        ("UPDATE millstream.finality SET final_through = final_through + interval '1 us'", None),
         ("DELETE FROM millstream.dead_letters WHERE reason = 'NULL_VALUE'", "lost"),
     ):
         execute(arena, statement)
@@ -143,10 +146,14 @@ def test_progress_ahead_of_rows_is_lost_and_back_is_stale(arena: Arena) -> None:
     fresh.close()
 
 
-@pytest.mark.parametrize("spoil", ["lost", "duplicated", "reordered", "phantom"])
-def test_spoiled_topics(arena: Arena, spoil: str) -> None:
+SPOILT_TOPICS = [("bad-data", spoil) for spoil in ("lost", "duplicated", "reordered", "phantom")]
+SPOILT_TOPICS += [("late", spoil) for spoil in ("lost", "duplicated")]
+
+
+@pytest.mark.parametrize(("topic", "spoil"), SPOILT_TOPICS)
+def test_spoiled_topics(arena: Arena, topic: str, spoil: str) -> None:
     def change(messages: list[tuple]) -> list[tuple]:
-        at = next(i for i, message in enumerate(messages) if message[4] and message[0].endswith("bad-data"))
+        at = next(i for i, message in enumerate(messages) if message[4] and message[0].endswith(f".{topic}"))
         if spoil == "lost":
             return messages[:at] + messages[at + 1 :]
         if spoil == "duplicated":

@@ -9,7 +9,7 @@ import pytest
 
 from chaos.referee import instant, pipeline
 from chaos.referee.aggregate import SessionAggregate
-from chaos.referee.judge import Record
+from chaos.referee.record import Record
 from chaos.referee.referee import Referee
 
 from .session_worlds import CUT, DAY, SESSIONS, at, hit, spans, world

@@ -6,10 +6,13 @@ import json
 
 from chaos.referee import instant, pipeline
 from chaos.referee.accumulator import Column
-from chaos.referee.judge import ACCEPTED, PartitionState, Record, SourceJudge
-from chaos.referee.messages import LetterStream, Message, RecordStream
+from chaos.referee.judge import ACCEPTED, PartitionState, SourceJudge
+from chaos.referee.record import Record
+from chaos.referee.messages import LetterStream, Message
+from chaos.referee.record_stream import RecordStream
 from chaos.referee.referee import Referee
-from chaos.referee.snapshot import DeadLetterRow, Progress, Snapshot
+from chaos.referee.aggregate import SessionAggregate
+from chaos.referee.snapshot import DeadLetterRow, Final, Progress, Snapshot
 
 TOPIC = "events"
 COMMIT_TIME = instant.parse("2026-02-01T00:00:00.000001Z")
@@ -122,6 +125,7 @@ class World:
         )
         for source in referee.sources.values():
             for one in source.aggregates:
+                snapshot.finality[one.name] = self.final(one, snapshot)
                 snapshot.tables[one.name] = {
                     key: (
                         *one.ends(key),
@@ -140,6 +144,14 @@ class World:
             }
             snapshot.dead_letter_counts[place] = len(state.dead_letters)
         return snapshot
+
+    @staticmethod
+    def final(aggregate, snapshot: Snapshot) -> Final:
+        """All partitions count."""
+        marks = [progress.watermark for progress in snapshot.progress.values()]
+        gap = aggregate.window.gap if isinstance(aggregate, SessionAggregate) else None
+        lateness = aggregate.definition.allowed_lateness
+        return Final(None if None in marks or not marks else min(marks) - lateness, gap)
 
     def enriched(self) -> list[Message]:
         """The right content of the enriched topic, built from the values and not by the referee's splicing."""

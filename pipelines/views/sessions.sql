@@ -3,12 +3,18 @@
 
 BEGIN;
 
--- The newest sessions. A row that is final does not change any more.
+-- The newest sessions. A row that is final does not change any more. How far results are final is asked of the application
+-- that owns this table: others may have one of the same name in another schema.
 CREATE OR REPLACE VIEW latest_sessions AS
 SELECT s.user_id, s.session_start_time, s.session_end_time, s.session_duration_seconds, s.events, s.page_views, s.pages,
-       coalesce((SELECT s.session_end_time + 2 * f.session_gap <= f.final_through FROM millstream.finality f
-                 WHERE f.table_name = 'user_sessions' LIMIT 1), false) AS final
+       coalesce(s.session_end_time + 2 * f.session_gap <= f.final_through, false) AS final
 FROM user_sessions s
+LEFT JOIN (SELECT y.final_through, y.session_gap
+           FROM pg_class c
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+           JOIN millstream.outputs o ON o.kind = 'table' AND o.name = n.nspname || '.' || c.relname
+           JOIN millstream.finality y ON y.application = o.application AND y.table_name = c.relname
+           WHERE c.oid = 'user_sessions'::regclass) f ON true
 ORDER BY s.session_start_time DESC, s.user_id
 LIMIT 60;
 

@@ -63,7 +63,7 @@ pub struct InstanceTask {
     pub task: String,
     pub state: String,
     pub reason: Option<String>,
-    pub state_next: i64,
+    pub state_next: Option<i64>,
 }
 
 /// Why an instance gave no answer.
@@ -87,10 +87,11 @@ pub fn healthcheck(arguments: &HealthcheckArguments) -> Exit {
     }
 }
 
-/// What keeps an instance from being ready.
+/// What keeps an instance from being ready: what it waits for, and what tasks wait for beside that.
 pub fn reasons(readyz: &Readyz) -> String {
     let tasks = readyz.tasks.iter().filter_map(|task| {
-        task.reason.as_ref().map(|reason| format!("{} {}: {reason}", task.task, task.state))
+        let reason = task.reason.as_ref().filter(|reason| !readyz.waiting_for.contains(reason));
+        reason.map(|reason| format!("{} {}: {reason}", task.task, task.state))
     });
     let all: Vec<String> = readyz.waiting_for.iter().cloned().chain(tasks).collect();
     if all.is_empty() { "it does not say for what it waits".to_owned() } else { all.join("; ") }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn answer_tells_what_is_waited_for() {
         let body = r#"{"ready":false,"waiting_for":["kafka: no broker answers"],"since":"x","tasks":[
-            {"task":"a-0","state":"running"},{"task":"a-1","state":"stopped","reason":"SINK_REFUSED"}]}"#;
+            {"task":"a-0","state":"running","reason":"kafka: no broker answers"},{"task":"a-1","state":"stopped","reason":"SINK_REFUSED"}]}"#;
         let text =
             format!("HTTP/1.0 503 Service Unavailable\r\ncontent-type: application/json\r\n\r\n{body}");
         let readyz: Readyz = read_answer("/readyz", &text).expect("an answer");

@@ -3,11 +3,13 @@
 //! Owns what a person types and what the program answers: arguments, the tables and JSON on stdout, logs on stderr,
 //! exit codes. Must never decide about records or offsets. Tested by `tests/it/cli.rs` with the real binary.
 
+mod doctor;
 mod drain;
 mod exit;
 mod file;
 mod generate;
 mod healthcheck;
+mod heap;
 pub mod logging;
 mod output;
 mod plan;
@@ -63,6 +65,8 @@ enum Command {
     Generate(Box<generate::GenerateArguments>),
     /// Show where a running or stopped pipeline stands.
     Status(status::StatusArguments),
+    /// Look for what is wrong with a pipeline's servers, topics and records, and say what to do.
+    Doctor(doctor::DoctorArguments),
     /// Let the instance of a state directory leave its group and end; its partitions move at once.
     Drain(drain::DrainArguments),
     /// Print the JSON Schema of the pipeline file, for editors.
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Try(arguments) => try_file::try_file(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Drain(arguments) => drain::drain(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Healthcheck(arguments) => healthcheck::healthcheck(&arguments),

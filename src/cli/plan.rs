@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::file::FileArgument;
 use super::output::{OutputArgument, OutputFormat, answer, answer_json, grid, indented, plural, span, text};
-use super::warnings::warnings;
+use super::warnings::{splits_copies, warnings};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -69,12 +69,22 @@ struct SourceView {
     max_future: String,
     idle_after: String,
     keyed_by: Option<String>,
+    repartition_by: Option<HopView>,
     start: String,
     checks: Vec<CheckView>,
     dedup: Option<DedupView>,
     max_record_bytes: usize,
     dead_letter_topic: Option<String>,
     late_topic: Option<String>,
+}
+
+/// A source's way through an internal topic.
+#[derive(Debug, Serialize)]
+struct HopView {
+    field: String,
+    topic: String,
+    /// None: as many as the source's topic has.
+    create_partitions: Option<i32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,6 +106,8 @@ struct CheckView {
 struct DedupView {
     key: Vec<String>,
     within: String,
+    /// Among which records copies are found.
+    among: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -182,6 +194,11 @@ fn source(source: &Source) -> SourceView {
         max_future: span(source.watermark.max_future),
         idle_after: span(source.watermark.idle_after),
         keyed_by: source.keyed_by.map(|id| name_of(&source.fields[id.0])),
+        repartition_by: source.repartition.as_ref().map(|hop| HopView {
+            field: name_of(&source.fields[hop.by.0]),
+            topic: hop.topic.to_string(),
+            create_partitions: hop.partitions,
+        }),
         start: match source.start {
             Start::Earliest => "earliest".to_owned(),
             Start::Latest => "latest".to_owned(),
@@ -202,6 +219,7 @@ fn source(source: &Source) -> SourceView {
         dedup: source.dedup.as_ref().map(|dedup| DedupView {
             key: dedup.key.iter().map(Expr::canonical).collect(),
             within: span(dedup.within),
+            among: if splits_copies(source) { "those of one partition" } else { "all" },
         }),
         max_record_bytes: source.max_record_bytes,
         dead_letter_topic: source.dead_letter_topic.as_deref().map(str::to_owned),
@@ -361,7 +379,7 @@ fn source_table(source: &SourceView) -> String {
     for (what, is) in [
         ("topic", topic),
         ("event time", event_time),
-        ("keyed by", source.keyed_by.clone().unwrap_or_else(|| "no field".to_owned())),
+        ("partitioned by", partitioned(source)),
         ("start", source.start.clone()),
         ("record size", format!("at most {} bytes", source.max_record_bytes)),
         ("dead letters to", source.dead_letter_topic.clone().unwrap_or_else(none)),
@@ -383,9 +401,22 @@ fn source_table(source: &SourceView) -> String {
         out.push_str(&indented(&checks));
     }
     if let Some(dedup) = &source.dedup {
-        let _ = writeln!(out, "  one record of each {}, within {}", dedup.key.join(", "), dedup.within);
+        let DedupView { key, within, among } = dedup;
+        let _ = writeln!(out, "  one record of each {}, within {within}, among {among}", key.join(", "));
     }
     out
+}
+
+fn partitioned(source: &SourceView) -> String {
+    match (&source.repartition_by, &source.keyed_by) {
+        (Some(hop), _) => {
+            let count =
+                hop.create_partitions.map_or("as many partitions as it has itself".to_owned(), partitions);
+            format!("{}, through topic {}, created with {count} if missing", hop.field, hop.topic)
+        }
+        (None, Some(field)) => format!("{field}, as its producers promise"),
+        (None, None) => "no field".to_owned(),
+    }
 }
 
 fn aggregate_table(aggregate: &AggregateView) -> String {

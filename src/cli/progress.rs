@@ -64,8 +64,9 @@ fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
+    // The number behind a rate is its decimals.
     let style =
-        ProgressStyle::with_template("{spinner} {bar:30} {percent}% of the log  {per_sec}  {wide_msg}")
+        ProgressStyle::with_template("{spinner} {bar:30} {percent}% of the log  {per_sec:0}  {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::http::{Health, Readiness, TaskReadiness};
-use crate::runtime::{Boards, TaskReport};
+use crate::runtime::{Boards, Stage, TaskReport};
 
 /// A loop that has not come round for so long is dead. Longer than any single call on a neighbour may take.
 const BEAT_LIMIT: Duration = Duration::from_secs(90);
@@ -44,7 +44,7 @@ impl Health for BoardHealth {
             .map(|(tp, (_, report))| TaskReadiness {
                 task: tp.clone(),
                 state: report.stage.name().to_owned(),
-                reason: report.stage.reason(),
+                reason: report.reason(),
             })
             .collect();
         Readiness { ready: state.ready, waiting_for, since: state.since, tasks }
@@ -65,16 +65,18 @@ impl Health for BoardHealth {
     }
 }
 
+/// What is not known of a task that does not run is null.
 fn task(name: &str, worker: usize, report: &TaskReport) -> Value {
+    let runs = matches!(report.stage, Stage::Running | Stage::Replaying);
     json!({
         "task": name,
         "worker": worker,
         "state": report.stage.name(),
-        "reason": report.stage.reason(),
-        "owner_epoch": report.owner_epoch.0,
-        "rows_next": report.next.0,
-        "outputs_next": report.outputs.0,
-        "state_next": report.state.0,
+        "reason": report.reason(),
+        "owner_epoch": runs.then_some(report.owner_epoch.0),
+        "rows_next": runs.then_some(report.next.0),
+        "outputs_next": runs.then_some(report.outputs.0),
+        "state_next": runs.then_some(report.state.0),
         "log_end": report.high.map(|high| high.0),
         "lag": report.lag(),
         "watermark": report.watermark.map(|w| w.to_string()),

@@ -19,6 +19,7 @@ use crate::state::StateDir;
 
 use super::exit::Exit;
 use super::file::FileArgument;
+use super::heap;
 use super::logging::{self, LogFormat};
 use super::progress::watch;
 use super::report::BoardHealth;
@@ -65,7 +66,9 @@ pub fn run(arguments: &RunArguments) -> Exit {
         Ok(plan) => plan,
         Err(exit) => return exit,
     };
-    match start(arguments, &plan) {
+    let workers = arguments.workers.unwrap_or_else(one_per_core);
+    heap::share(workers);
+    match start(arguments, &plan, workers) {
         Ok(Finished::AtEnd) => {
             tracing::info!("everything that the topics held is processed");
             Exit::Ok
@@ -121,7 +124,7 @@ impl Failure {
     }
 }
 
-fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure> {
+fn start(arguments: &RunArguments, plan: &Arc<Plan>, workers: NonZeroUsize) -> Result<Finished, Failure> {
     let fail = |error: RuntimeError| Failure::Halt(Halt::Failed(error));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let state_dir = Arc::new(StateDir::open(&arguments.state.state_dir).map_err(|e| fail(e.into()))?);
@@ -150,7 +153,7 @@ fn start(arguments: &RunArguments, plan: &Arc<Plan>) -> Result<Finished, Failure
         boards: boards.clone(),
         stop: stop.clone(),
         options: InstanceOptions {
-            workers: arguments.workers.unwrap_or_else(one_per_core),
+            workers,
             until_end: arguments.until_end,
             window_bytes: WINDOW_BYTES,
             id_bytes: ID_BYTES,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::slice::from_ref;
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use super::output::{
 
 /// For each question to a broker.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(4);
+/// For an offset of the group, once it is known that some are held back; those that are not come at once.
+const HELD_TIMEOUT: Duration = Duration::from_millis(500);
 /// For the whole conversation with PostgreSQL.
 const POSTGRES_TIMEOUT: Duration = Duration::from_secs(6);
 /// What a server calls a table that is not there: nothing has run on this database yet.
@@ -100,7 +103,7 @@ struct LogPosition {
     end: Offset,
 }
 
-type Answer<T> = Result<T, RuntimeError>;
+pub type Answer<T> = Result<T, RuntimeError>;
 
 /// Asks all neighbours at once and prints what they say.
 pub fn status(arguments: &StatusArguments) -> Exit {
@@ -161,17 +164,15 @@ fn ask_kafka(plan: &Plan) -> Answer<BTreeMap<TopicPartition, LogPosition>> {
     };
     let mut partitions = Vec::new();
     let admin = Admin::open(&settings)?;
-    for source in &plan.sources {
-        if let Some(topic) = admin.topic(&source.topic, KAFKA_TIMEOUT)? {
-            partitions.extend((0..topic.partitions).map(|p| TopicPartition::new(source.topic.clone(), p)));
+    for name in plan.input_topics() {
+        if let Some(topic) = admin.topic(name, KAFKA_TIMEOUT)? {
+            partitions.extend((0..topic.partitions).map(|p| TopicPartition::new(name.clone(), p)));
         }
     }
     let consumer = Consumer::open(&settings)?;
     let group = match consumer.stable_offsets(&partitions, KAFKA_TIMEOUT) {
-        Ok(group) => group,
-        // Why: an open transaction holds the offsets back; the log's ends are worth telling all the same.
-        Err(KafkaError::Unstable { .. }) => Vec::new(),
-        Err(error) => return Err(error.into()),
+        Err(KafkaError::Unstable { .. }) => stable_ones(&consumer, &partitions)?,
+        answered => answered?,
     };
     let mut positions = BTreeMap::new();
     for partition in partitions {
@@ -183,7 +184,20 @@ fn ask_kafka(plan: &Plan) -> Answer<BTreeMap<TopicPartition, LogPosition>> {
     Ok(positions)
 }
 
-fn ask_postgres(plan: &Plan) -> Answer<Vec<ProgressRow>> {
+/// The group's offsets that no open transaction holds back, asked for one by one.
+fn stable_ones(consumer: &Consumer, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, KafkaError> {
+    let mut stable = Vec::new();
+    for partition in partitions {
+        match consumer.stable_offsets(from_ref(partition), HELD_TIMEOUT) {
+            Err(KafkaError::Unstable { .. }) => {}
+            answered => stable.extend(answered?),
+        }
+    }
+    Ok(stable)
+}
+
+/// The recorded progress; none where nothing has run on this database yet.
+pub fn ask_postgres(plan: &Plan) -> Answer<Vec<ProgressRow>> {
     let target = Target::from_environment(plan.connections.postgres_url.as_deref())?;
     let unavailable = |cause: String| PostgresError::Unavailable { context: target.to_string(), cause };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -252,8 +266,7 @@ fn add_own(tasks: &mut [TaskStatus], own: &InstanceStatus) {
         if let Some(found) = own.tasks.iter().find(|found| found.task == name) {
             task.stage = Some(found.state.clone());
             task.waits_for.clone_from(&found.reason);
-            task.state_offset =
-                ["running", "replaying"].contains(&found.state.as_str()).then_some(found.state_next);
+            task.state_offset = found.state_next;
         }
     }
 }
@@ -325,9 +338,10 @@ fn positions(tasks: &[TaskStatus]) -> String {
 }
 
 fn verdicts(tasks: &[TaskStatus]) -> String {
-    let mut table = grid(&["task", "read", "accepted", "duplicate", "dead", "reasons"]);
+    let mut table = grid(&["task", "routed", "read", "accepted", "duplicate", "dead", "reasons"]);
     for (task, counts) in tasks.iter().filter_map(|task| task.counts.as_ref().map(|counts| (task, counts))) {
-        let numbers = [counts.read, counts.accepted, counts.duplicate, counts.dead].map(number);
+        let numbers =
+            [counts.routed, counts.read, counts.accepted, counts.duplicate, counts.dead].map(number);
         let reasons: Vec<String> = counts.dead_by_reason.iter().map(|(r, n)| format!("{r} {n}")).collect();
         let row = [text(task_name(task))].into_iter().chain(numbers);
         table.add_row(row.chain([text(reasons.join(", "))]));

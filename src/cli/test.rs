@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use clap::Args;
-use millstream_core::engine::{Difference, TrialAggregate, TrialOptions, TrialReport, difference, run_trial};
+use millstream_core::engine::{Difference, TrialOptions, TrialReport, TrialTable, difference, run_trial};
 use millstream_core::model::{EventTime, Value};
-use millstream_core::pipeline::{Plan, TestCase};
+use millstream_core::pipeline::{Plan, TableId, TestCase};
 
 use super::exit::Exit;
 use super::file::FileArgument;
@@ -14,8 +14,8 @@ use super::output::{answer, plural, value_text};
 
 /// Rows of a kind that a failed test shows.
 const SHOWN_ROWS: usize = 20;
-/// Tests expect rows, and no row can depend on it.
-const COMMIT_TIME: EventTime = EventTime::MIN;
+/// `commit_time()` in a test: 1970-01-01T00:00:00Z.
+const COMMIT_TIME: EventTime = EventTime(0);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -65,7 +65,10 @@ fn run_case(plan: &Plan, case: &TestCase) -> Result<String, Exit> {
     })?;
     let mut faults = String::new();
     for expectation in &case.expect {
-        let found = &report.aggregates[expectation.aggregate.0];
+        let found = match expectation.table {
+            TableId::Aggregate(id) => &report.aggregates[id.0].table,
+            TableId::Records(index) => &report.record_tables[index],
+        };
         if let Some(difference) = difference(found, &expectation.rows) {
             faults.push_str(&told(found, &difference));
         }
@@ -76,7 +79,7 @@ fn run_case(plan: &Plan, case: &TestCase) -> Result<String, Exit> {
     Ok(faults)
 }
 
-fn told(found: &TrialAggregate, difference: &Difference<'_>) -> String {
+fn told(found: &TrialTable, difference: &Difference<'_>) -> String {
     match difference {
         Difference::Count { expected, found: rows } => {
             let lines = found.rows.iter().map(|row| found_row(found, &row.values));
@@ -110,12 +113,12 @@ fn listed(sign: char, mut rows: impl Iterator<Item = String>) -> String {
     out
 }
 
-fn found_row(found: &TrialAggregate, values: &[Value<'_>]) -> String {
+fn found_row(found: &TrialTable, values: &[Value<'_>]) -> String {
     let cells = found.columns.iter().zip(values).map(|(column, value)| shown(found, &column.name, value));
     cells.collect::<Vec<_>>().join("  ")
 }
 
-fn shown(found: &TrialAggregate, name: &Arc<str>, value: &Value<'_>) -> String {
+fn shown(found: &TrialTable, name: &Arc<str>, value: &Value<'_>) -> String {
     let column = found.columns.iter().find(|column| column.name == *name);
     let text = column.map(|column| value_text(value, column.data_type)).unwrap_or_default();
     match value {

@@ -41,7 +41,8 @@ pub struct TryArguments {
     /// Events, a JSON object a line; `-` is stdin. With several sources SOURCE=EVENTS, once for each
     #[arg(long, value_name = "[SOURCE=]EVENTS", required = true)]
     input: Vec<String>,
-    /// Spread the lines over so many partitions, by the text of the field in `keyed_by`
+    /// Spread the lines over so many partitions, by the text of the field in `keyed_by` or
+    /// `repartition_by`
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
     partitions: i32,
     /// The value of commit_time(), such as 2026-01-30T01:18:10Z; now if not given
@@ -75,8 +76,11 @@ fn judge(arguments: &TryArguments) -> Result<TrialReport, Exit> {
     let plan = arguments.file.load()?;
     let inputs = read_inputs(&plan, &arguments.input)?;
     if arguments.partitions > 1 {
-        for source in plan.sources.iter().filter(|source| source.keyed_by.is_none()) {
-            eprintln!("sources.{}: no keyed_by, so all its lines go to partition 0", source.name);
+        for source in plan.sources.iter().filter(|source| source.partitioned_by().is_none()) {
+            eprintln!(
+                "sources.{}: neither keyed_by nor repartition_by, so all its lines go to partition 0",
+                source.name
+            );
         }
     }
     let options = TrialOptions {
@@ -179,24 +183,23 @@ fn tables(report: &TrialReport) -> String {
     out
 }
 
-fn rows(aggregate: &TrialAggregate) -> String {
-    let counts = aggregate.counts;
-    let headers: Vec<&str> = aggregate.columns.iter().map(|column| &*column.name).chain(["final"]).collect();
+fn rows(TrialAggregate { counts, table: found }: &TrialAggregate) -> String {
+    let headers: Vec<&str> = found.columns.iter().map(|column| &*column.name).chain(["final"]).collect();
     let mut table = grid(&headers);
-    for row in &aggregate.rows {
+    for row in &found.rows {
         let cells =
-            row.values.iter().zip(&aggregate.columns).map(|(value, column)| cell(value, column.data_type));
+            row.values.iter().zip(&found.columns).map(|(value, column)| cell(value, column.data_type));
         table.add_row(cells.chain([text(if row.is_final { "yes" } else { "no" })]));
     }
     format!(
         "\n{}: {} (matched {}, counted {}, too late {}, partly late {})\n{}",
-        aggregate.name,
-        plural(aggregate.rows.len(), "row"),
+        found.name,
+        plural(found.rows.len(), "row"),
         counts.matched,
         counts.counted,
         counts.too_late,
         counts.partly_late,
-        if aggregate.rows.is_empty() { String::new() } else { indented(&table) },
+        if found.rows.is_empty() { String::new() } else { indented(&table) },
     )
 }
 

@@ -14,13 +14,18 @@ pub fn warnings(plan: &Plan) -> Vec<String> {
         if !is_read {
             warnings.push(format!("sources.{name}: nothing reads it"));
         }
-        if source.keyed_by.is_none() {
+        if source.partitioned_by().is_none() {
             warnings.push(format!(
-                "sources.{name}: no keyed_by; one key's records may be in several partitions, each with a watermark of \
+                "sources.{name}: neither keyed_by nor repartition_by; one key's records may be in several partitions, each with a watermark of \
                  its own, and rows are merged from all of them"
             ));
         }
-        warnings.extend(split_copies(source));
+        if splits_copies(source) {
+            warnings.push(format!(
+                "sources.{name}.dedup: copies in different partitions are not found; say repartition_by a field of the \
+                 dedup key, or keyed_by if the topic's producers key it so"
+            ));
+        }
         if source.dead_letter_topic.is_none() && plan.dead_letter_table.is_none() {
             warnings.push(format!(
                 "sources.{name}: dead records are only counted; see bad_data.topic and .table"
@@ -50,16 +55,8 @@ pub fn warnings(plan: &Plan) -> Vec<String> {
 }
 
 /// Whether copies of a record may be in several partitions, where dedup does not find them.
-fn split_copies(source: &Source) -> Option<String> {
-    let dedup = source.dedup.as_ref()?;
-    let field = source.keyed_by.map(|id| &source.fields[id.0].name);
-    let keyed =
-        field.is_some_and(|name| dedup.key.iter().any(|expr| expr.canonical() == format!("\"{name}\"")));
-    (!keyed).then(|| {
-        format!(
-            "sources.{}.dedup: copies in different partitions are not found; key the topic by a field of the dedup key \
-             at its producer, and say so in keyed_by",
-            source.name
-        )
-    })
+pub fn splits_copies(source: &Source) -> bool {
+    let Some(dedup) = &source.dedup else { return false };
+    let by = source.partitioned_by();
+    !by.is_some_and(|field| dedup.key.iter().any(|expr| expr.as_field() == Some(field.0)))
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use super::{Break, Point, Reply};
 
-/// Bytes of a phase file: one line, padded with spaces, replaced by a single write.
+/// Bytes of a worker's line in the phase file, padded with spaces and replaced by a single write.
 const PHASE_BYTES: usize = 64;
+/// Lines of a phase file. Workers beyond share them.
+const PHASE_LINES: usize = 64;
 
 /// Reads the environment; a name nobody knows ends the program with exit code 2. To be called first of all.
 pub fn arm() {
@@ -23,23 +25,27 @@ pub fn reached(point: Point) {
     let arrival = plan.arrivals[point as usize].fetch_add(1, Ordering::SeqCst) + 1;
     let here = Arrival { point, number: arrival };
     let pause = plan.dwell.and_then(|(at, pause)| (at == here).then_some(pause));
-    // Why: other workers go on while one stays, and must not cover up where it stands.
-    let covered = plan.dwelling.load(Ordering::SeqCst);
+    let worker = worker_of_thread();
+    let dwelling = &plan.dwelling[worker];
+    // Why: a worker's taker goes on while the worker stays, and must not cover up where it stands; and the other way.
+    let covered = dwelling.load(Ordering::SeqCst);
     if pause.is_some() {
-        plan.dwelling.store(true, Ordering::SeqCst);
+        dwelling.store(true, Ordering::SeqCst);
     }
     if let Some(file) = plan.phase_file.as_ref().filter(|_| !covered) {
         // Order: reported before it dies or dwells, so that whoever watches knows where.
-        if let Err(error) = file.write_all_at(phase_line(point, arrival).as_bytes(), 0) {
+        let place = (worker * PHASE_BYTES) as u64;
+        if let Err(error) = file.write_all_at(phase_line(point, arrival).as_bytes(), place) {
             stop(&format!("phase file: cannot write: {error}"));
         }
     }
     if plan.crash == Some(here) {
         kill_self();
     }
+    assert!(plan.panic != Some(here), "a panic at {} {arrival}, as asked for", point.name());
     if let Some(pause) = pause {
         dwell(pause);
-        plan.dwelling.store(false, Ordering::SeqCst);
+        dwelling.store(false, Ordering::SeqCst);
     }
 }
 
@@ -52,7 +58,7 @@ pub fn lost(reply: Reply) -> bool {
 
 /// Whether a deliberate fault is switched on.
 pub fn broken(fault: Break) -> bool {
-    plan().fault == Some(fault)
+    plan().faults.contains(&fault)
 }
 
 /// The n-th time, from 1, that a process passes a point.
@@ -66,12 +72,13 @@ struct Arrival {
 struct Plan {
     phase_file: Option<File>,
     crash: Option<Arrival>,
+    panic: Option<Arrival>,
     dwell: Option<(Arrival, Duration)>,
     lose: Option<(Reply, u64)>,
-    fault: Option<Break>,
+    faults: Vec<Break>,
     arrivals: Vec<AtomicU64>,
-    /// Some thread stays at its point; the phase file tells which.
-    dwelling: AtomicBool,
+    /// Per worker: a thread of its stays at its point; the phase file tells which.
+    dwelling: Vec<AtomicBool>,
     replies: AtomicU64,
 }
 
@@ -80,12 +87,16 @@ impl Plan {
         let asked = |name: &str| variable(name).filter(|value| !value.is_empty());
         Ok(Plan {
             phase_file: asked("MILLSTREAM_PHASE_FILE").map(create_phase_file).transpose()?,
-            crash: asked("MILLSTREAM_CRASH").map(|text| parse_crash(&text)).transpose()?,
+            crash: parse_arrival(asked, "MILLSTREAM_CRASH")?,
+            panic: parse_arrival(asked, "MILLSTREAM_PANIC")?,
             dwell: asked("MILLSTREAM_DWELL").map(|text| parse_dwell(&text)).transpose()?,
             lose: asked("MILLSTREAM_LOSE").map(|text| parse_lose(&text)).transpose()?,
-            fault: asked("MILLSTREAM_BREAK").map(|text| parse_break(&text)).transpose()?,
+            faults: asked("MILLSTREAM_BREAK")
+                .map(|text| parse_breaks(&text))
+                .transpose()?
+                .unwrap_or_default(),
             arrivals: Point::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            dwelling: AtomicBool::new(false),
+            dwelling: (0..PHASE_LINES).map(|_| AtomicBool::new(false)).collect(),
             replies: AtomicU64::new(0),
         })
     }
@@ -104,13 +115,12 @@ fn create_phase_file(path: String) -> Result<File, String> {
     File::create(&path).map_err(|error| format!("MILLSTREAM_PHASE_FILE: {}: {error}", path.display()))
 }
 
-fn parse_crash(text: &str) -> Result<Arrival, String> {
-    let shape = || format!("MILLSTREAM_CRASH: '{text}' is not <point>:<arrival>");
+fn parse_arrival(asked: impl Fn(&str) -> Option<String>, variable: &str) -> Result<Option<Arrival>, String> {
+    let Some(text) = asked(variable) else { return Ok(None) };
+    let shape = || format!("{variable}: '{text}' is not <point>:<arrival>");
     let (point, number) = text.split_once(':').ok_or_else(shape)?;
-    Ok(Arrival {
-        point: parse_point("MILLSTREAM_CRASH", point)?,
-        number: parse_number(number).ok_or_else(shape)?,
-    })
+    let point = parse_point(variable, point)?;
+    Ok(Some(Arrival { point, number: parse_number(number).ok_or_else(shape)? }))
 }
 
 fn parse_dwell(text: &str) -> Result<(Arrival, Duration), String> {
@@ -136,11 +146,14 @@ fn parse_lose(text: &str) -> Result<(Reply, u64), String> {
     Ok((reply, parse_number(every).ok_or_else(shape)?))
 }
 
-fn parse_break(text: &str) -> Result<Break, String> {
-    Break::ALL.iter().copied().find(|fault| fault.name() == text).ok_or_else(|| {
-        let names: Vec<_> = Break::ALL.iter().map(|fault| fault.name()).collect();
-        format!("MILLSTREAM_BREAK: no fault '{text}'; faults: {}", names.join(" "))
-    })
+fn parse_breaks(text: &str) -> Result<Vec<Break>, String> {
+    let one = |text: &str| {
+        Break::ALL.iter().copied().find(|fault| fault.name() == text).ok_or_else(|| {
+            let names: Vec<_> = Break::ALL.iter().map(|fault| fault.name()).collect();
+            format!("MILLSTREAM_BREAK: no fault '{text}'; faults: {}", names.join(" "))
+        })
+    };
+    text.split(',').map(one).collect()
 }
 
 fn parse_point(variable: &str, text: &str) -> Result<Point, String> {
@@ -153,6 +166,16 @@ fn parse_point(variable: &str, text: &str) -> Result<Point, String> {
 /// A whole number from 1.
 fn parse_number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| *number >= 1)
+}
+
+/// The line of the thread's worker: threads are named `worker-<N>` and `worker-<N>-taker`. Any other has the first.
+fn worker_of_thread() -> usize {
+    let thread = std::thread::current();
+    let number = thread.name().and_then(|name| name.strip_prefix("worker-")).map(|rest| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit);
+        digits.fold(0, |number, digit| (number * 10 + usize::from(digit - b'0')) % PHASE_LINES)
+    });
+    number.unwrap_or_default()
 }
 
 fn phase_line(point: Point, arrival: u64) -> String {
@@ -216,6 +239,33 @@ mod tests {
     }
 
     #[test]
+    fn workers_pass_points() {
+        arm();
+        for (name, point) in [("worker-0", Point::StateWritten), ("worker-2-taker", Point::TakeDecided)] {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || reached(point));
+            thread.expect("a thread starts").join().expect("it ends well");
+        }
+    }
+
+    #[test]
+    fn every_worker_has_a_line_of_its_own() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let phase = dir.path().join("phase");
+        let program = std::env::current_exe().expect("the test program has a path");
+        let ended = Command::new(program)
+            .args(["--exact", "fault::armed::tests::workers_pass_points"])
+            .env("MILLSTREAM_PHASE_FILE", &phase)
+            .status();
+        assert!(ended.is_ok_and(|status| status.success()));
+        let lines = std::fs::read(&phase).expect("the phase file");
+        let line = |worker: usize| {
+            let line = &lines[worker * PHASE_BYTES..][..PHASE_BYTES];
+            String::from_utf8_lossy(line).trim_end().trim_matches('\0').to_owned()
+        };
+        assert_eq!([line(0), line(1), line(2)], ["state-written 1", "", "take-decided 1"]);
+    }
+
+    #[test]
     fn arrival_that_never_comes_kills_nobody() {
         assert!(passes_points_with(&[("MILLSTREAM_CRASH", "state-written:4")]).status.success());
     }
@@ -231,9 +281,11 @@ mod tests {
             ("MILLSTREAM_CRASH", "state-writen:1", "outputs-only-committed"),
             ("MILLSTREAM_CRASH", "state-written", "<point>:<arrival>"),
             ("MILLSTREAM_CRASH", "state-written:0", "<point>:<arrival>"),
+            ("MILLSTREAM_PANIC", "state-written", "<point>:<arrival>"),
             ("MILLSTREAM_DWELL", "nowhere:1:5", "bootstrap-row-inserted"),
             ("MILLSTREAM_DWELL", "state-written:1", "<milliseconds>"),
             ("MILLSTREAM_BREAK", "everything", "dead-letters-outside"),
+            ("MILLSTREAM_BREAK", "state-first,everything", "dead-letters-outside"),
             ("MILLSTREAM_LOSE", "kafka-commit", "postgres-commit"),
             ("MILLSTREAM_LOSE", "letters:3", "kafka-commit"),
             ("MILLSTREAM_PHASE_FILE", "/nowhere/at/all", "/nowhere/at/all"),
@@ -246,10 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn break_switches_on_the_named_fault_alone() {
-        let asked = |name: &str| (name == "MILLSTREAM_BREAK").then(|| "outputs-again".to_string());
-        let plan = Plan::read(asked).map_err(|problem| panic!("{problem}")).ok();
-        assert!(plan.is_some_and(|plan| plan.fault == Some(Break::OutputsAgain)));
+    fn break_switches_on_the_named_faults_alone() {
+        for (text, faults) in [
+            ("outputs-again", &[Break::OutputsAgain][..]),
+            ("state-first,no-next-compare", &[Break::StateFirst, Break::NoNextCompare]),
+        ] {
+            let asked = |name: &str| (name == "MILLSTREAM_BREAK").then(|| text.to_string());
+            let plan = Plan::read(asked).map_err(|problem| panic!("{problem}")).ok();
+            assert!(plan.is_some_and(|plan| plan.faults == faults), "{text}");
+        }
     }
 
     #[test]

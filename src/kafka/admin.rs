@@ -30,6 +30,8 @@ pub struct TopicDescription {
     pub partitions: i32,
     /// `delete`, `compact` or `compact,delete`.
     pub cleanup_policy: String,
+    /// How long a record is kept, in milliseconds; none: without end.
+    pub retention_ms: Option<i64>,
 }
 
 impl Admin {
@@ -63,7 +65,13 @@ impl Admin {
             Some(Err(code)) => return Err(KafkaError::of_code(OPERATION, code, format!("{name}: {code}"))),
         };
         let policy = config.get("cleanup.policy").and_then(|entry| entry.value.clone());
-        Ok(Some(TopicDescription { topic_id, partitions, cleanup_policy: policy.unwrap_or_default() }))
+        let retention = config.get("retention.ms").and_then(|entry| entry.value.as_deref()?.parse().ok());
+        Ok(Some(TopicDescription {
+            topic_id,
+            partitions,
+            cleanup_policy: policy.unwrap_or_default(),
+            retention_ms: retention.filter(|ms| *ms >= 0),
+        }))
     }
 
     /// False where the topic is there already, whatever it looks like.

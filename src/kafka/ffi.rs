@@ -1,4 +1,4 @@
-//! All unsafe code of the project: the calls of librdkafka that the rdkafka crate does not offer, and one eventfd.
+//! The unsafe code of the project but for one call of the allocator: what of librdkafka the rdkafka crate lacks, and an eventfd.
 //!
 //! Owns raw queues, batches of messages, topic handles, group metadata and the eventfd, each freed once by its `Drop`.
 //! Must never outlive its client: owners drop the client after. Decides nothing; errors leave as codes.

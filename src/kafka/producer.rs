@@ -214,6 +214,12 @@ impl Producer {
             .map_err(|failure| KafkaError::of_failure(COMMIT, failure))
     }
 
+    /// For a deliberate fault of the tests; see the head of this file.
+    #[cfg(feature = "fault")]
+    pub fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.client.abort_transaction(timeout).map_err(|error| KafkaError::of_client("abort", error))
+    }
+
     /// Whether a request of this transaction may still be on its way although its call returned Ok: a call outlasted
     /// `socket.timeout.ms`, or a broker went down since `begin`. Such a producer must be discarded, or the delayed
     /// copy meets the next transaction.

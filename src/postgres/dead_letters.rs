@@ -8,7 +8,6 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
 use super::columns::SqlTime;
-use super::results::EpochCommit;
 use super::session::bounded;
 use super::{PostgresError, quote};
 
@@ -66,12 +65,14 @@ pub(super) fn dead_letter_sql(table: &str) -> String {
     )
 }
 
+/// Writes letters into a table, `of` an application's epoch with this commit time.
 pub(super) async fn write_dead_letters(
     transaction: &Transaction<'_>,
-    statement: &Statement,
-    epoch: &EpochCommit<'_>,
+    to: (&str, &Statement),
+    of: (&str, EventTime),
+    letters: &[DeadLetter],
 ) -> Result<(), PostgresError> {
-    let mut rest = epoch.dead_letters;
+    let mut rest = letters;
     while !rest.is_empty() {
         let mut bytes = 0;
         let fitting = rest.iter().take_while(|letter| {
@@ -79,7 +80,7 @@ pub(super) async fn write_dead_letters(
             bytes <= BYTES_PER_STATEMENT
         });
         let (chunk, after) = rest.split_at(fitting.count().max(1));
-        write_chunk(transaction, statement, epoch, chunk).await?;
+        write_chunk(transaction, to, of, chunk).await?;
         rest = after;
     }
     Ok(())
@@ -87,8 +88,8 @@ pub(super) async fn write_dead_letters(
 
 async fn write_chunk(
     transaction: &Transaction<'_>,
-    statement: &Statement,
-    epoch: &EpochCommit<'_>,
+    (table, statement): (&str, &Statement),
+    (application, commit_time): (&str, EventTime),
     letters: &[DeadLetter],
 ) -> Result<(), PostgresError> {
     let topics: Vec<&str> = letters.iter().map(|l| &*l.tp.topic).collect();
@@ -101,9 +102,9 @@ async fn write_chunk(
     let lengths: Vec<Option<i64>> = letters.iter().map(|l| l.value_bytes).collect();
     let headers: Vec<JsonValue> = letters.iter().map(DeadLetter::headers).collect();
     let times: Vec<Option<SqlTime>> = letters.iter().map(|l| l.record_timestamp.map(SqlTime)).collect();
-    let commit_time = SqlTime(epoch.commit_time);
+    let commit_time = SqlTime(commit_time);
     let parameters: [&(dyn ToSql + Sync); 12] = [
-        &epoch.application,
+        &application,
         &commit_time,
         &topics,
         &partitions,
@@ -116,6 +117,6 @@ async fn write_chunk(
         &headers,
         &times,
     ];
-    let context = format!("millstream.{}", epoch.dead_letter_table.unwrap_or_default());
+    let context = format!("millstream.{table}");
     bounded(&context, transaction.execute(statement, &parameters)).await.map(drop)
 }

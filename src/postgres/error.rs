@@ -28,7 +28,7 @@ pub enum PostgresError {
     Refused { context: String, sqlstate: String, message: String, detail: Option<String> },
     #[error("schema millstream is at version {found}, this program knows {known}; run the newer program")]
     SchemaNewer { found: i32, known: i32 },
-    #[error("schema millstream lacks version {version}; apply the SQL that `millstream schema` prints")]
+    #[error("schema millstream lacks version {version}; apply the SQL that `millstream run --no-ddl` prints")]
     SchemaMissing { version: i32 },
     #[error(
         "version {version} of schema millstream is not the one this program knows; it was changed by hand"
@@ -51,6 +51,8 @@ pub enum OutputConflict {
     Owned { kind: &'static str, name: String, owner: String },
     /// Nobody owns it, but it holds rows that this application did not write.
     NotEmpty { table: String },
+    /// An internal topic that holds records already, which this application's routers did not write.
+    TopicNotEmpty { topic: String },
 }
 
 /// One way in which an existing table differs from what the pipeline needs.
@@ -61,6 +63,16 @@ pub struct TableFault {
 }
 
 impl PostgresError {
+    /// Of what looks at what is there whenever it runs: a lost reply to COMMIT is an outage like any other.
+    pub(super) fn of_repeatable(self) -> PostgresError {
+        match self {
+            PostgresError::CommitUnknown { cause } => {
+                PostgresError::Unavailable { context: "COMMIT".to_owned(), cause }
+            }
+            other => other,
+        }
+    }
+
     pub fn recovery(&self) -> Recovery {
         match self {
             PostgresError::Unavailable { .. }
@@ -182,6 +194,9 @@ impl fmt::Display for OutputConflict {
             OutputConflict::NotEmpty { table } => {
                 write!(f, "table {table} holds rows that this application did not write; empty or rename it")
             }
+            OutputConflict::TopicNotEmpty { topic } => {
+                write!(f, "topic {topic} holds records that this application did not write; delete it")
+            }
         }
     }
 }
@@ -189,5 +204,19 @@ impl fmt::Display for OutputConflict {
 impl fmt::Display for TableFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.table, self.fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_reply_is_an_outage_to_what_looks_again_and_to_nothing_else() {
+        let lost = || PostgresError::CommitUnknown { cause: "connection closed".to_owned() };
+        assert_eq!(lost().recovery(), Recovery::RestartTask);
+        assert_eq!(lost().of_repeatable().recovery(), Recovery::Retry);
+        let newer = PostgresError::SchemaNewer { found: 9, known: 5 };
+        assert_eq!(newer.of_repeatable().recovery(), Recovery::Invalid);
     }
 }

@@ -1,38 +1,33 @@
 //! Views of result tables with the latest row of each key.
 
-use millstream_core::pipeline::{Aggregate, LatestView, Plan, Window};
+use millstream_core::pipeline::{Aggregate, LatestView, Window};
 use tokio_postgres::Transaction;
 
-use super::error::{OutputConflict, TableFault};
+use super::error::TableFault;
 use super::session::bounded;
-use super::tables::{Ddl, claim_output, describe, find_table};
+use super::tables::{Ddl, Found, describe};
 use super::{PostgresError, quote};
 
-/// Makes the view of an aggregate's table, where the file wants one, or checks that it is there.
-pub(super) async fn claim_latest(
+/// Makes the view of an aggregate's table, or checks that what stands there is that.
+pub(super) async fn make_or_check(
     transaction: &Transaction<'_>,
-    plan: &Plan,
-    aggregate: &Aggregate,
+    (aggregate, latest): (&Aggregate, &LatestView),
+    found: Found,
     ddl: Ddl,
-) -> Result<Result<Vec<TableFault>, OutputConflict>, PostgresError> {
-    let Some(latest) = &aggregate.table.latest else { return Ok(Ok(Vec::new())) };
-    let found = find_table(transaction, &latest.name).await?;
-    if let Err(conflict) = claim_output(transaction, plan, "table", &found.qualified).await? {
-        return Ok(Err(conflict));
-    }
+) -> Result<Vec<TableFault>, PostgresError> {
     if found.exists {
-        return check(transaction, aggregate, &latest.name, found.qualified).await.map(Ok);
+        return check(transaction, aggregate, &latest.name, found.qualified).await;
     }
     if ddl == Ddl::CheckOnly {
-        return Ok(Ok(vec![TableFault { table: found.qualified, fault: "does not exist".to_owned() }]));
+        return Ok(vec![TableFault { table: found.qualified, fault: "does not exist".to_owned() }]);
     }
     // Why: a table that lacks columns is a fault already, which the error of the view would hide.
     let columns = describe(transaction, &quote(&aggregate.table.name)).await?;
     if aggregate.table.columns.iter().any(|wanted| columns.iter().all(|found| *found.name != *wanted.name)) {
-        return Ok(Ok(Vec::new()));
+        return Ok(Vec::new());
     }
     bounded(&latest.name, transaction.batch_execute(&latest_view_sql(aggregate, latest))).await?;
-    Ok(Ok(Vec::new()))
+    Ok(Vec::new())
 }
 
 async fn check(

@@ -27,7 +27,7 @@ impl Session {
     /// refused. With `CheckOnly` a missing version is an error. Two sessions may do this at once.
     pub async fn migrate(&mut self, ddl: Ddl) -> Result<(), PostgresError> {
         let result = self.migrate_inner(ddl).await;
-        self.note(result)
+        self.note(result).map_err(PostgresError::of_repeatable)
     }
 
     async fn migrate_inner(&mut self, ddl: Ddl) -> Result<(), PostgresError> {

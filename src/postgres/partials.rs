@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use super::PostgresError;
-use super::results::ResultDelta;
+use super::delta::ResultDelta;
 use super::session::bounded;
 
 pub(super) const CONTEXT: &str = "millstream.partials";

@@ -372,6 +372,7 @@ fn read_row(row: &Row) -> Result<ProgressRow, tokio_postgres::Error> {
             accepted: row.try_get("accepted")?,
             duplicate: row.try_get("duplicate")?,
             dead: row.try_get("dead")?,
+            routed: row.try_get("routed")?,
             dead_by_reason: row.try_get::<_, Json<_>>("dead_by_reason")?.0,
             checks: row.try_get::<_, Json<_>>("checks")?.0,
             aggregates: row.try_get::<_, Json<_>>("aggregates")?.0,

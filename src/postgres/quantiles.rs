@@ -9,7 +9,7 @@ use tokio_postgres::{Statement, Transaction};
 
 use super::PostgresError;
 use super::columns::ColumnArray;
-use super::results::ResultDelta;
+use super::delta::ResultDelta;
 use super::session::bounded;
 
 pub(super) const CONTEXT: &str = "millstream.quantiles";

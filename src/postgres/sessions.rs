@@ -10,9 +10,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
 use super::columns::{ColumnArray, array_type};
-use super::results::{EpochCommit, ROWS_PER_STATEMENT};
 use super::session::bounded;
 use super::{PostgresError, Session, quote};
+
+/// As many as of a result table.
+const ROWS_PER_STATEMENT: usize = 20_000;
 
 /// What an epoch changes in one table of sessions, merged over the worker's tasks and sorted by key and start.
 pub struct SessionDelta<'a> {
@@ -47,10 +49,10 @@ impl Session {
     /// Prepares what tables of sessions need, outside the epoch's transaction; in table order.
     pub(super) async fn prepare_sessions(
         &mut self,
-        epoch: &EpochCommit<'_>,
+        deltas: &[SessionDelta<'_>],
     ) -> Result<Vec<SessionStatements>, PostgresError> {
         let mut statements = Vec::new();
-        for SessionDelta { aggregate, .. } in in_table_order(epoch) {
+        for SessionDelta { aggregate, .. } in in_table_order(deltas) {
             let table = &aggregate.table.name;
             let remove = self.prepared(table, &remove_sql(aggregate)).await?;
             let write = self.prepared(table, &write_sql(aggregate)).await?;
@@ -61,8 +63,8 @@ impl Session {
 }
 
 /// Order: all workers write their tables by name and rows by key. These come after the tables of windows.
-fn in_table_order<'e>(epoch: &'e EpochCommit<'_>) -> Vec<&'e SessionDelta<'e>> {
-    let mut deltas: Vec<&SessionDelta<'_>> = epoch.sessions.iter().filter(|d| !d.rows.is_empty()).collect();
+fn in_table_order<'e>(deltas: &'e [SessionDelta<'e>]) -> Vec<&'e SessionDelta<'e>> {
+    let mut deltas: Vec<&SessionDelta<'_>> = deltas.iter().filter(|d| !d.rows.is_empty()).collect();
     deltas.sort_by(|a, b| a.aggregate.table.name.cmp(&b.aggregate.table.name));
     deltas
 }
@@ -71,9 +73,9 @@ fn in_table_order<'e>(epoch: &'e EpochCommit<'_>) -> Vec<&'e SessionDelta<'e>> {
 pub(super) async fn write_sessions(
     transaction: &Transaction<'_>,
     statements: &[SessionStatements],
-    epoch: &EpochCommit<'_>,
+    deltas: &[SessionDelta<'_>],
 ) -> Result<(), PostgresError> {
-    for (SessionDelta { aggregate, rows }, statements) in in_table_order(epoch).into_iter().zip(statements) {
+    for (SessionDelta { aggregate, rows }, statements) in in_table_order(deltas).into_iter().zip(statements) {
         let gone: Vec<&[Value<'_>]> =
             rows.iter().filter(|row| row.values.is_none()).map(|row| &row.key[..]).collect();
         let columns = key_columns(aggregate);

@@ -8,8 +8,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use super::columns::{ColumnArray, array_type};
+use super::delta::ResultDelta;
 use super::quantiles::{self, QuantileStatements, add_quantiles};
-use super::results::ResultDelta;
 use super::session::bounded;
 use super::values::{self, add_values};
 use super::{PostgresError, Session, quote};

@@ -7,7 +7,6 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
 use super::columns::SqlTime;
-use super::results::EpochCommit;
 use super::session::bounded;
 use super::{PostgresError, Session, partials, sketches};
 
@@ -46,14 +45,14 @@ fn remove_sql(table: &str) -> String {
 }
 
 impl Session {
-    /// Prepares, outside the epoch's transaction, where the watermarks of its tasks have passed windows that have something
-    /// behind them still.
+    /// Prepares, outside the epoch's transaction, where `watermark`, the least of its tasks, has passed windows that have
+    /// something behind them still.
     pub(super) async fn prepare_sweep(
         &mut self,
-        epoch: &EpochCommit<'_>,
         aggregate: &Aggregate,
+        watermark: Option<EventTime>,
     ) -> Result<Option<Sweep>, PostgresError> {
-        let Some(least) = epoch.tasks.iter().filter_map(|task| task.watermark).min() else { return Ok(None) };
+        let Some(least) = watermark else { return Ok(None) };
         let reached = Frame::of(aggregate.window).live_from(least, aggregate.allowed_lateness);
         let done = self.swept.get(&*aggregate.name).copied();
         if done.is_some_and(|done| reached <= done) || tables(aggregate).next().is_none() {

@@ -42,6 +42,8 @@ pub struct BoardState {
 #[derive(Clone, Debug)]
 pub struct TaskReport {
     pub stage: Stage,
+    /// The neighbour that its worker waits for; the board fills it in.
+    pub waits_for: Option<String>,
     /// P
     pub next: Offset,
     /// K
@@ -88,10 +90,12 @@ impl Board {
         self.lock().clone()
     }
 
-    /// Changes the moment; `ready` follows from what is written.
+    /// Changes the moment; `ready`, and what tasks wait for, follow from what is written.
     pub fn update(&self, now: EventTime, change: impl FnOnce(&mut BoardState)) {
         let mut state = self.lock();
         change(&mut state);
+        let waits_for = state.worker_waits_for();
+        state.tasks.values_mut().for_each(|task| task.waits_for.clone_from(&waits_for));
         let ready = state.is_ready();
         if ready != state.ready {
             state.ready = ready;
@@ -110,10 +114,20 @@ impl TaskReport {
         self.high.map(|high| (high.0 - self.next.0).max(0))
     }
 
+    /// Why it does not go on.
+    pub fn reason(&self) -> Option<String> {
+        match &self.stage {
+            Stage::Taking(reason) => Some(reason.clone()),
+            Stage::Stopped(refusal) => Some(refusal.to_string()),
+            Stage::Replaying | Stage::Running => self.waits_for.clone(),
+        }
+    }
+
     /// A task that does not run.
     pub fn idle(stage: Stage) -> TaskReport {
         TaskReport {
             stage,
+            waits_for: None,
             next: Offset(0),
             outputs: Offset(0),
             state: Offset(0),
@@ -130,6 +144,12 @@ impl BoardState {
     fn is_ready(&self) -> bool {
         self.joined && self.waiting_for.is_empty() && self.tasks.values().all(|t| t.stage == Stage::Running)
     }
+
+    /// A taker that waits does not keep the tasks that run.
+    fn worker_waits_for(&self) -> Option<String> {
+        let mut waiting = self.waiting_for.iter().filter(|((waiter, _), _)| *waiter == Waiter::Worker);
+        waiting.next().map(|((_, neighbour), said)| format!("{neighbour}: {said}"))
+    }
 }
 
 impl Stage {
@@ -139,15 +159,6 @@ impl Stage {
             Stage::Replaying => "replaying",
             Stage::Running => "running",
             Stage::Stopped(_) => "stopped",
-        }
-    }
-
-    /// Why it does not run.
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Stage::Taking(reason) => Some(reason.clone()),
-            Stage::Stopped(refusal) => Some(refusal.to_string()),
-            Stage::Replaying | Stage::Running => None,
         }
     }
 }

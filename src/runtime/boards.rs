@@ -130,6 +130,24 @@ mod tests {
     }
 
     #[test]
+    fn a_running_task_says_what_its_worker_waits_for_while_it_does() {
+        let (boards, workers) = boards(1);
+        let tp = TopicPartition::new("t", 0);
+        let reason = || boards.read().tasks[&tp].1.reason();
+        workers[0].update(EventTime(2), |b| {
+            b.tasks.insert(tp.clone(), TaskReport::idle(Stage::Running));
+            b.waiting_for.insert((Waiter::Taker, "kafka"), "an unstable offset".into());
+        });
+        assert_eq!(reason(), None, "the taker waits for another task");
+        workers[0].update(EventTime(3), |b| {
+            b.waiting_for.insert((Waiter::Worker, "postgres"), "no answer".into());
+        });
+        assert_eq!(reason().as_deref(), Some("postgres: no answer"));
+        workers[0].update(EventTime(4), |b| b.waiting_for.clear());
+        assert_eq!(reason(), None);
+    }
+
+    #[test]
     fn every_task_is_named_with_its_worker() {
         let (boards, workers) = boards(2);
         for (partition, board) in workers.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! The worker's epochs: sealed, carried into every participant, and sorted out when something goes wrong.
 
+use std::time::Duration;
+
 use millstream_core::commit::{Refusal, RefusalCode};
 use millstream_core::model::{EventTime, Recovery};
 
@@ -7,33 +9,37 @@ use crate::fault::{Break, Point, broken, reached};
 use crate::kafka::{COMMIT, GroupEvent, KafkaError};
 
 use super::epoch::{EpochContext, Remaining, Share, Trouble};
+use super::hop::Hop;
 use super::recovery::recover;
-use super::slot::{FIRST_RETRY, Slot};
+use super::slot::{FIRST_RETRY, Running, Slot};
 use super::worker::Worker;
 use super::{Halt, RuntimeError};
+
+/// Before what was refused is tried once more.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Commits everything that live tasks have gathered, as one epoch.
     pub(super) fn commit(&mut self) -> Result<(), Halt> {
         self.pending = 0;
         self.epoch_cut = self.links.clock.monotonic();
+        let ticks_alone = self.say_ticks(self.epoch_cut)?;
         let mut shares = Vec::new();
         for (tp, slot) in &mut self.slots {
-            let Some(running) =
-                slot.running_mut().filter(|r| r.task.is_dirty() && r.is_live() && !r.at_cut())
-            else {
-                continue;
-            };
+            let records = !ticks_alone.contains(tp);
+            let due = |r: &&mut Running| !records || r.task.is_dirty() && r.is_live() && !r.at_cut();
+            let Some(running) = slot.running_mut().filter(due) else { continue };
             let high = self.links.consumer.known_end(tp);
             running.high = high.unwrap_or(running.high).max(running.task.next());
             let caught_up = running.has_read_to(running.high);
             shares.push(Share {
                 tp: tp.clone(),
                 owner_epoch: running.task.owner_epoch(),
-                epoch: running.epoch.next(),
+                // An epoch of ticks alone changes nothing in PostgreSQL: it is compared there, and no more.
+                epoch: if records { running.epoch.next() } else { running.epoch },
                 sealed: running.task.seal(),
                 caught_up,
-                remaining: Remaining::Everything,
+                remaining: if records { Remaining::Everything } else { Remaining::Outputs },
             });
         }
         if shares.is_empty() {
@@ -66,7 +72,9 @@ impl Worker {
             if broken(Break::StateFirst) {
                 now.iter_mut().for_each(|share| self.write_state(share));
             }
-            match self.attempt(&now, (remaining, commit_time)) {
+            let attempted = self.attempt(&now, (remaining, commit_time));
+            let in_doubt = attempted.as_ref().is_err_and(Attempted::is_commit_in_doubt);
+            match attempted {
                 Ok(()) => {
                     self.links.attempt_ended();
                     now.into_iter().for_each(|share| self.share_done(share));
@@ -74,17 +82,19 @@ impl Worker {
                     continue;
                 }
                 Err(Attempted::Halt(halt)) => return Err(halt),
-                Err(Attempted::Trouble(Trouble::Refused(error))) if now.len() == 1 => {
+                Err(Attempted::Trouble(Trouble::Refused(error))) if one_by_one && now.len() == 1 => {
                     let refusal = Refusal::new(RefusalCode::SinkRefused, error.to_string());
                     self.stop_task(&now[0].tp, refusal);
                     self.links.discard_producer();
                     continue;
                 }
                 Err(Attempted::Trouble(Trouble::Refused(error))) => {
-                    tracing::warn!(%error, "an output was refused; committing the tasks one by one");
+                    tracing::warn!(%error, "an output was refused; committing the tasks again, one by one");
+                    // Why: a broker that has just come back may not know a topic for a moment.
+                    self.links.pause(REFUSED_PAUSE)?;
                     one_by_one = true;
                 }
-                Err(Attempted::Trouble(Trouble::Indefinite(error))) if retried_blindly(&error) => {
+                Err(_) if in_doubt && broken(Break::KafkaCommitRetried) => {
                     self.links.discard_producer();
                     now.iter_mut().for_each(|share| share.remaining = Remaining::Outputs);
                     open.append(&mut now);
@@ -100,7 +110,7 @@ impl Worker {
                 Err(Attempted::Trouble(Trouble::Indefinite(error))) => self.links.retry_once_after(&error)?,
             }
             open.append(&mut now);
-            open = self.sort_out(open)?;
+            open = self.sort_out(open, in_doubt)?;
         }
         self.links.attempt_ended();
         Ok(())
@@ -130,7 +140,7 @@ impl Worker {
     }
 
     /// Asks the witnesses about shares whose attempt failed; answers those to attempt again.
-    fn sort_out(&mut self, mut shares: Vec<Share>) -> Result<Vec<Share>, Halt> {
+    fn sort_out(&mut self, mut shares: Vec<Share>, in_doubt: bool) -> Result<Vec<Share>, Halt> {
         // Order: every event stays in the queue until its turn; a consumer that is closed must answer the rest.
         for _ in 0..self.links.events.len() {
             let Some(event) = self.links.events.pop_front() else { break };
@@ -148,7 +158,7 @@ impl Worker {
                 other => self.links.events.push_back(other),
             }
         }
-        let recovered = recover(&mut self.links, shares)?;
+        let recovered = recover(&mut self.links, shares, in_doubt)?;
         recovered.done.into_iter().for_each(|share| self.share_done(share));
         for share in recovered.fenced {
             self.fence_task(&share.tp);
@@ -167,6 +177,7 @@ impl Worker {
         if let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) {
             running.epoch = share.epoch;
             running.pause = FIRST_RETRY;
+            running.hop.iter_mut().for_each(Hop::heard);
             let records = share.sealed.to.0 - share.sealed.from.0;
             metrics::counter!("millstream_offsets_total").increment(records.unsigned_abs());
         }
@@ -176,7 +187,7 @@ impl Worker {
         let Some(running) = self.slots.get_mut(&share.tp).and_then(Slot::running_mut) else { return };
         match running.task.write(std::mem::take(&mut share.sealed.changes)) {
             Ok(()) => running.state = share.sealed.to,
-            Err(error) => self.drop_task(&share.tp.clone(), error.to_string()),
+            Err(error) => self.lose_state(&share.tp, error),
         }
     }
 
@@ -191,14 +202,16 @@ impl Worker {
     }
 }
 
-/// A deliberate fault of the tests: the outputs again, without asking what came of the commit.
-fn retried_blindly(error: &RuntimeError) -> bool {
-    broken(Break::KafkaCommitRetried)
-        && matches!(error, RuntimeError::Kafka(KafkaError::TimedOut { operation: COMMIT }))
-}
-
 /// How an attempt ended that did not succeed.
 enum Attempted {
     Halt(Halt),
     Trouble(Trouble),
+}
+
+impl Attempted {
+    /// Whether Kafka was told to commit, and did not say what it did.
+    fn is_commit_in_doubt(&self) -> bool {
+        let Attempted::Trouble(Trouble::Indefinite(RuntimeError::Kafka(error))) = self else { return false };
+        matches!(error, KafkaError::TimedOut { operation: COMMIT })
+    }
 }

@@ -12,13 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use millstream_core::model::TopicPartition;
-use millstream_core::verdict::Judge;
 
 use crate::clock::{Clock, Deadline};
 
 use super::board::{Board, Waiter};
 use super::links::{LinkSettings, Links};
-use super::taking::{Taken, Taker, Untaken};
+use super::taking::{Taken, Taker, Untaken, Work};
 use super::{Halt, RuntimeError, StopFlag};
 
 /// Connections are kept for so long after the last order.
@@ -52,7 +51,7 @@ pub struct DeskSettings {
     pub links: LinkSettings,
     pub clock: Arc<dyn Clock>,
     pub board: Arc<Board>,
-    pub judges: BTreeMap<Arc<str>, Arc<Judge>>,
+    pub works: BTreeMap<Arc<str>, Work>,
     pub taker: Taker,
 }
 
@@ -149,8 +148,8 @@ fn work(
         };
         let (tp, ticket) = ordered;
         let result = opened(&mut links, settings, stop).map_err(Untaken::from).and_then(|links| {
-            let judge = &settings.judges[&tp.topic];
-            settings.taker.take(links, (&tp, judge), &ticket)
+            let work = &settings.works[&tp.topic];
+            settings.taker.take(links, (&tp, work), &ticket)
         });
         if serve.send(Served { tp, ticket, result }).is_err() {
             return;

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const BATCH_RECORDS: usize = 10_000;
 /// Longest sleep when nothing comes.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// An epoch under backlog grows to this many records, bytes of output and result rows, or this age.
-const EPOCH_RECORDS: usize = 50_000;
+/// An epoch under backlog grows to this many records, or to the bytes of output and result rows, or the age below.
+pub const EPOCH_RECORDS: usize = 50_000;
 const EPOCH_BYTES: usize = 64 << 20;
 const EPOCH_AGE: Duration = Duration::from_secs(1);
 

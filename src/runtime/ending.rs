@@ -24,26 +24,48 @@ const REST_TIMEOUT: Duration = Duration::from_secs(2);
 const REST_WAIT: Duration = Duration::from_millis(20);
 const REST_RECORDS: usize = 16;
 
-/// Where every log ended when the instance started.
+/// Where every log ended when the instance started; those of internal topics where they ended when everything had been copied
+/// that the sources held then.
 pub struct Ending {
     ends: BTreeMap<TopicPartition, Offset>,
+    /// Partitions of internal topics, until their ends are recorded.
+    internal: Vec<TopicPartition>,
     /// Where others stood before their ends when they were asked about last.
     short: BTreeMap<TopicPartition, Offset>,
 }
 
 impl Ending {
     pub fn record(links: &mut Links, prepared: &Prepared) -> Result<Ending, Halt> {
-        let mut ends = BTreeMap::new();
-        for tp in prepared.partitions() {
-            let (_, end) = links.log_range(&tp)?;
-            ends.insert(tp, end);
-        }
-        Ok(Ending { ends, short: BTreeMap::new() })
+        let (internal, outside) =
+            prepared.partitions().into_iter().partition(|tp| prepared.outputs.contains_key(&tp.topic));
+        let mut ending = Ending { ends: BTreeMap::new(), internal, short: BTreeMap::new() };
+        ending.add(links, outside)?;
+        Ok(ending)
     }
 
-    /// Whether everything below the recorded ends is in PostgreSQL and in Kafka. Partitions that this instance's own
-    /// workers have refused are not waited for.
+    fn add(&mut self, links: &mut Links, partitions: Vec<TopicPartition>) -> Result<(), Halt> {
+        for tp in partitions {
+            let (_, end) = links.log_range(&tp)?;
+            self.ends.insert(tp, end);
+        }
+        Ok(())
+    }
+
+    /// Whether everything below the recorded ends is in PostgreSQL and in Kafka, and what routers made of it too. Partitions
+    /// that this instance's own workers have refused are not waited for.
+    ///
+    /// Order: what a router has copied stands in the internal topic once its offset stands in the group.
     pub fn is_reached(&mut self, links: &mut Links, state: &InstanceState) -> Result<bool, Halt> {
+        if !self.are_reached(links, state)? {
+            return Ok(false);
+        }
+        let all = self.internal.is_empty();
+        self.add(links, self.internal.clone())?;
+        self.internal.clear();
+        Ok(all)
+    }
+
+    fn are_reached(&mut self, links: &mut Links, state: &InstanceState) -> Result<bool, Halt> {
         let Some(wanted) = self.wanted(state) else { return Ok(false) };
         let application = links.application().to_owned();
         let rows = links.ask_postgres(async |session| session.read_application(&application).await)?;
@@ -157,7 +179,8 @@ mod tests {
 
     /// Which partitions must be processed to where, of two that end at 10.
     fn check(joined: bool, tasks: Vec<(i32, (usize, TaskReport))>, expect: Option<Vec<(i32, i64)>>) {
-        let ending = Ending { ends: [0, 1].map(|p| (tp(p), Offset(10))).into(), short: BTreeMap::new() };
+        let ends = [0, 1].map(|p| (tp(p), Offset(10))).into();
+        let ending = Ending { ends, internal: Vec::new(), short: BTreeMap::new() };
         let state = InstanceState {
             instance: String::new(),
             beats: vec![SystemClock.monotonic()],

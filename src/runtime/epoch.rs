@@ -12,7 +12,9 @@ use millstream_core::pipeline::{AggregateId, Plan};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
-use crate::fault::{Break, Point, Reply, broken, lost, reached};
+#[cfg(feature = "fault")]
+use crate::fault::{Break, broken};
+use crate::fault::{Point, Reply, lost, reached};
 use crate::kafka::{COMMIT, CommittedOffset, KafkaError};
 use crate::postgres::{
     AggregateDelta, CommitOutcome, DeadLetter, EpochCommit, Owned, PostgresError, RecordRows, ResultDelta,
@@ -70,7 +72,9 @@ impl EpochContext<'_> {
     pub fn commit_everything(&self, parts: Parts<'_>, shares: &[&Share]) -> Result<(), Trouble> {
         let Parts { consumer, mut producer, session, runtime, application } = parts;
         if let Some(producer) = &mut producer {
+            let producing = Stopwatch::start();
             self.open_transaction(producer, consumer, shares).map_err(Trouble::of)?;
+            took("produce", producing);
         }
         let tasks: Vec<TaskCommit> = shares.iter().map(|s| task_commit(s, producer.is_none())).collect();
         let results = results(self.plan, shares).map_err(Trouble::of)?;
@@ -88,7 +92,7 @@ impl EpochContext<'_> {
             dead_letters: &dead_letters,
             dead_letter_table: self.plan.dead_letter_table.as_deref(),
             #[cfg(feature = "fault")]
-            deliberate: deliberate(false),
+            deliberate: deliberate(),
         };
         let begun = Stopwatch::start();
         let outcome = loop {
@@ -104,6 +108,7 @@ impl EpochContext<'_> {
         #[cfg(feature = "fault")]
         let outcome = again_if_broken((session, runtime), commit, outcome);
         let outcome = outcome.map_err(|error| Trouble::of(error.into()))?;
+        took("postgres", begun);
         let Some(permit) = permit(&outcome, shares.len()) else {
             return Err(Trouble::Indefinite(fenced(shares)));
         };
@@ -140,10 +145,7 @@ impl EpochContext<'_> {
         consumer: &crate::kafka::Consumer,
         shares: &[&Share],
     ) -> Result<(), RuntimeError> {
-        match producer.begin() {
-            Err(_) if broken(Break::ProducerKept) => {}
-            begun => begun?,
-        }
+        producer.begin()?;
         reached(Point::KafkaBegun);
         for share in shares {
             produce(producer, self.plan, &self.prepared.outputs, (&share.tp, &share.sealed.outputs))?;
@@ -187,6 +189,12 @@ pub fn read_offset_metadata(text: &str) -> Option<RollingHash> {
     (version == "v1").then(|| u64::from_str_radix(hash, 16).ok().map(RollingHash)).flatten()
 }
 
+/// For whoever asks what an epoch waited for. Attempts that failed are not counted.
+fn took(step: &'static str, since: Stopwatch) {
+    metrics::histogram!("millstream_epoch_step_seconds", "step" => step)
+        .record(since.elapsed().as_secs_f64());
+}
+
 /// The commit takes the permit: nothing becomes visible without one.
 fn commit_kafka(
     producer: &crate::kafka::Producer,
@@ -194,9 +202,15 @@ fn commit_kafka(
     (before, after): (Point, Point),
 ) -> Result<(), Trouble> {
     reached(before);
+    let committing = Stopwatch::start();
+    let timed_out = || Trouble::Indefinite(KafkaError::TimedOut { operation: COMMIT }.into());
+    if lost(Reply::KafkaCommitLate) {
+        return Err(timed_out());
+    }
     producer.commit(COMMIT_TIMEOUT).map_err(|e| Trouble::Indefinite(e.into()))?;
+    took("kafka", committing);
     if lost(Reply::KafkaCommit) {
-        return Err(Trouble::Indefinite(KafkaError::TimedOut { operation: COMMIT }.into()));
+        return Err(timed_out());
     }
     reached(after);
     Ok(())
@@ -320,11 +334,11 @@ fn point(step: Step) -> Point {
 }
 
 #[cfg(feature = "fault")]
-fn deliberate(again: bool) -> crate::postgres::Deliberate {
+fn deliberate() -> crate::postgres::Deliberate {
     crate::postgres::Deliberate {
         compare: !broken(Break::NoProgressCompare),
         compare_owner: !broken(Break::NoOwnerEpoch),
-        compare_next: !again,
+        compare_next: !broken(Break::NoNextCompare),
         one_transaction: !broken(Break::TwoTransactions),
         dead_letters_inside: !broken(Break::DeadLettersOutside),
     }
@@ -339,8 +353,7 @@ fn again_if_broken(
 ) -> Result<CommitOutcome, PostgresError> {
     match outcome {
         Err(PostgresError::CommitUnknown { .. }) if broken(Break::LostReplyIsFailure) => {
-            let again = EpochCommit { deliberate: deliberate(true), ..commit };
-            runtime.block_on(session.commit_epoch(&again, &mut |_| {}))
+            runtime.block_on(session.commit_epoch(&commit, &mut |_| {}))
         }
         Ok(CommitOutcome::Fenced { matched }) if broken(Break::FencedTaskCommitted) => {
             let mine = |task: &&TaskCommit| matched.contains(&task.tp);

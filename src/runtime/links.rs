@@ -117,6 +117,18 @@ impl Links {
         }
     }
 
+    /// What a careless program does instead: it ends the transaction by itself and keeps the producer. False where that
+    /// did not work.
+    #[cfg(feature = "fault")]
+    pub fn abort(&mut self) -> bool {
+        self.producer.as_ref().is_some_and(|producer| producer.abort(INIT_TIMEOUT).is_ok())
+    }
+
+    #[cfg(not(feature = "fault"))]
+    pub fn abort(&mut self) -> bool {
+        false
+    }
+
     /// Whether a request of the last transaction may still be on its way.
     pub fn producer_in_doubt(&self) -> bool {
         self.producer.as_ref().is_some_and(Producer::in_doubt)
@@ -304,7 +316,7 @@ impl Links {
         self.board.update(self.clock.now(), |b| {
             b.waiting_for.insert((self.waiter, outage.neighbour), text.clone());
         });
-        metrics::counter!("millstream_outage_retries_total", "neighbour" => outage.neighbour).increment(1);
+        count_retry_of(outage.neighbour);
         let waiting_for = format!("{}: {text}", outage.neighbour);
         if self.stop.is_set() {
             return Err(Halt::Interrupted(waiting_for));
@@ -328,6 +340,17 @@ impl Links {
             b.waiting_for.remove(&(self.waiter, outage.neighbour));
         });
     }
+}
+
+/// One more try of something that waits for a neighbour, if this is an error that waiting mends.
+pub fn count_retry(error: &RuntimeError) {
+    if error.recovery() == Recovery::Retry {
+        count_retry_of(error.neighbour());
+    }
+}
+
+fn count_retry_of(neighbour: &'static str) {
+    metrics::counter!("millstream_outage_retries_total", "neighbour" => neighbour).increment(1);
 }
 
 /// Borrowed side by side for one attempt.

@@ -7,6 +7,7 @@ use crate::kafka::{CommittedOffset, GroupEvent, KafkaError};
 use crate::postgres::Owned;
 
 use super::desk::Served;
+use super::links::count_retry;
 use super::slot::{FIRST_RETRY, Slot};
 use super::taking::{Taken, Untaken, commit_start};
 use super::worker::Worker;
@@ -39,7 +40,7 @@ impl Worker {
     }
 
     pub(super) fn subscribe(&mut self) -> Result<(), Halt> {
-        let topics: Vec<&str> = self.plan.sources.iter().map(|source| &*source.topic).collect();
+        let topics: Vec<&str> = self.plan.input_topics().map(|topic| &**topic).collect();
         Ok(self.links.consumer.subscribe(&topics).map_err(RuntimeError::from)?)
     }
 
@@ -169,6 +170,7 @@ impl Worker {
             }
             Err(Untaken::Failed(error)) => {
                 tracing::error!(task = %tp, %error, "task not taken");
+                count_retry(&error);
                 Slot::again(now, pause, error.to_string())
             }
             Err(Untaken::Fenced) => Slot::fenced(now, pause),
@@ -179,7 +181,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Whatever comes of it, taking the task again finds out.
+    /// Whatever comes of it, taking the task again finds out; but for what only a person mends.
     fn begin_task(&mut self, start: &CommittedOffset, owned: &Owned) -> Result<(), Halt> {
         match commit_start(&mut self.links, start, owned) {
             Ok(()) => {
@@ -191,7 +193,11 @@ impl Worker {
                 // Order: a producer that failed is never used again.
                 self.links.discard_producer();
                 match error {
-                    Halt::Failed(error) => self.links.retry_once_after(&error),
+                    Halt::Failed(error)
+                        if !matches!(error.recovery(), Recovery::Corrupt | Recovery::Invalid) =>
+                    {
+                        self.links.retry_once_after(&error)
+                    }
                     halt => Err(halt),
                 }
             }

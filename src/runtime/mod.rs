@@ -15,6 +15,7 @@ mod due;
 mod ending;
 mod epoch;
 mod error;
+mod hop;
 mod instance;
 mod links;
 mod membership;
@@ -29,7 +30,7 @@ mod worker;
 
 pub use board::{Board, BoardState, Stage, TaskReport, Waiter};
 pub use boards::{Boards, InstanceState};
-pub use due::{BATCH_RECORDS, Gathered};
+pub use due::{BATCH_RECORDS, EPOCH_RECORDS, Gathered};
 pub use error::{Halt, RuntimeError};
 pub use instance::{Finished, Instance, InstanceOptions};
 pub use links::LinkSettings;

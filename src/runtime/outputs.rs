@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::engine::{Outputs, RecordMessage, SideMessage};
+use millstream_core::engine::{Header, Outputs, RecordMessage, SideMessage};
 use millstream_core::model::{Partition, TopicPartition};
 use millstream_core::pipeline::Plan;
 
@@ -24,11 +24,54 @@ pub fn produce(
             produce_records(producer, (topic, count), task.partition, (&outputs.bytes, &records))?;
         }
     }
+    produce_hop(producer, plan, counts, (task, outputs))?;
     for message in &outputs.side {
         let count = partitions_of(counts, &message.topic)?;
         produce_side(producer, count, task.partition, message)?;
     }
     Ok(())
+}
+
+/// A router's copies by the text of their field, and behind them its tick to every partition.
+fn produce_hop(
+    producer: &mut Producer,
+    plan: &Plan,
+    counts: &BTreeMap<Arc<str>, i32>,
+    (task, outputs): (&TopicPartition, &Outputs),
+) -> Result<(), KafkaError> {
+    let of_topic = plan.sources.iter().find(|source| source.topic == task.topic);
+    let Some(hop) = of_topic.and_then(|source| source.repartition.as_ref()) else { return Ok(()) };
+    let topic = producer.topic(&hop.topic)?;
+    let count = partitions_of(counts, &hop.topic)?;
+    let Outputs { bytes, routed, tick, .. } = outputs;
+    let partition = |key: &[u8]| partition_for(Some(key), task.partition, count);
+    if routed.iter().all(|record| record.headers.is_empty()) {
+        let mut by_partition: BTreeMap<Partition, Vec<KeyValue<'_>>> = BTreeMap::new();
+        for record in routed {
+            let key = &bytes[record.key.clone()];
+            by_partition.entry(partition(key)).or_default().push((Some(key), &bytes[record.value.clone()]));
+        }
+        for (partition, records) in &by_partition {
+            producer.produce_batch(topic, *partition, records)?;
+        }
+    } else {
+        for record in routed {
+            let (key, headers) = (&bytes[record.key.clone()], borrowed(&record.headers));
+            let value = Some(&bytes[record.value.clone()]);
+            let message = Message { key: Some(key), value, headers: &headers, timestamp_ms: None };
+            producer.produce_one(topic, partition(key), &message)?;
+        }
+    }
+    if let Some(tick) = tick {
+        for number in 0..count {
+            producer.produce_batch(topic, Partition(number), &[(None, tick)])?;
+        }
+    }
+    Ok(())
+}
+
+fn borrowed(headers: &[Header]) -> Vec<(&str, Option<&[u8]>)> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
 }
 
 /// A record as a batch takes it.
@@ -70,8 +113,7 @@ fn produce_side(
     source: Partition,
     message: &SideMessage,
 ) -> Result<(), KafkaError> {
-    let headers: Vec<(&str, Option<&[u8]>)> =
-        message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    let headers = borrowed(&message.headers);
     let topic = producer.topic(&message.topic)?;
     let partition = partition_for(message.key.as_deref(), source, count);
     let message = Message {

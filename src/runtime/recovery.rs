@@ -1,19 +1,14 @@
 //! The one path when anything goes wrong in an epoch: recycle the producer, ask the witnesses, decide per task.
 
-use std::time::Duration;
-
 use millstream_core::commit::{Attempt, Refusal, Resume, Witness, resume};
 use millstream_core::model::TopicPartition;
 
 use crate::fault::{Break, Point, broken, reached};
-use crate::kafka::GroupOffset;
 use crate::postgres::ProgressRow;
 
 use super::Halt;
 use super::epoch::{Remaining, Share};
 use super::links::Links;
-
-const HELD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What became of the shares of an epoch.
 #[derive(Default)]
@@ -26,11 +21,11 @@ pub struct Recovered {
     pub refused: Vec<(Share, Refusal)>,
 }
 
-/// Asks and decides. Outages are waited for.
+/// Asks and decides. Outages are waited for. `in_doubt`: it is not known whether Kafka has committed.
 ///
 /// Order: the old producer is fenced before the rows are read, the rows before the group's offsets (I5, I6).
-pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt> {
-    if !broken(Break::ProducerKept) {
+pub fn recover(links: &mut Links, shares: Vec<Share>, in_doubt: bool) -> Result<Recovered, Halt> {
+    if !(in_doubt && broken(Break::ProducerKept) && links.abort()) {
         links.discard_producer();
     }
     if links.kafka_outputs() {
@@ -40,10 +35,7 @@ pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt>
     let tasks: Vec<TopicPartition> = shares.iter().map(|s| s.tp.clone()).collect();
     let rows = links.lock_progress(&tasks)?;
     reached(Point::RecoveryProgressRead);
-    let offsets = match broken(Break::ProducerKept) {
-        true => offsets_beside_an_open_transaction(links, &shares),
-        false => links.stable_offsets(&tasks)?,
-    };
+    let offsets = links.stable_offsets(&tasks)?;
     reached(Point::RecoveryGroupOffsetRead);
     let mut recovered = Recovered::default();
     for mut share in shares {
@@ -53,8 +45,8 @@ pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt>
             Some(row) => {
                 let attempt =
                     Attempt { mine: share.owner_epoch, from: share.sealed.from, to: share.sealed.to };
-                let owner_epoch =
-                    if broken(Break::NoOwnerEpoch) { share.owner_epoch } else { row.owner_epoch };
+                let blind = broken(Break::NoOwnerEpochInRecovery);
+                let owner_epoch = if blind { share.owner_epoch } else { row.owner_epoch };
                 let witness = Witness { owner_epoch, next: row.next, group };
                 resume(attempt, witness, links.kafka_outputs())
             }
@@ -85,20 +77,6 @@ pub fn recover(links: &mut Links, shares: Vec<Share>) -> Result<Recovered, Halt>
     }
     reached(Point::RecoveryDecided);
     Ok(recovered)
-}
-
-/// For the deliberate fault that keeps the producer: its own transaction holds the offsets, so they are taken to stand
-/// where the epoch began.
-fn offsets_beside_an_open_transaction(links: &Links, shares: &[Share]) -> Vec<GroupOffset> {
-    let one = |share: &Share| {
-        let held = links.consumer.stable_offsets(std::slice::from_ref(&share.tp), HELD_TIMEOUT).ok();
-        held.and_then(|mut held| held.pop()).unwrap_or(GroupOffset {
-            partition: share.tp.clone(),
-            offset: Some(share.sealed.from),
-            metadata: String::new(),
-        })
-    };
-    shares.iter().map(one).collect()
 }
 
 /// A stale reader must not refuse what it no longer owns.

@@ -31,7 +31,7 @@ impl Worker {
             running.state = sealed.to;
             reached(Point::ReplayStateWritten);
             if let Err(error) = written {
-                self.drop_task(tp, error.to_string());
+                self.lose_state(tp, error);
                 return Ok(());
             }
         } else {

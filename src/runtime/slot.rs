@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::{Refusal, RefusalCode, TaskStart};
-use millstream_core::engine::{Effects, Record, StoreError, Task};
+use millstream_core::engine::{Effects, ProcessError, Record, StoreError, Task};
 use millstream_core::model::{Epoch, Fingerprint, Offset, RollingHash};
 
 use crate::kafka;
 use crate::postgres::ProgressRow;
 
 use super::desk::Ticket;
+use super::hop::Hop;
 
 pub const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -64,6 +65,8 @@ pub struct Running {
     pub settled: bool,
     /// How long to wait before it is taken again, should it be dropped: grows until an epoch is committed.
     pub pause: Duration,
+    /// Of a router: what it has said to the internal topic.
+    pub hop: Option<Hop>,
 }
 
 /// What feeding one record came to.
@@ -207,4 +210,13 @@ pub enum Unfed {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<ProcessError> for Unfed {
+    fn from(error: ProcessError) -> Unfed {
+        match error {
+            ProcessError::Store(error) => Unfed::Store(error),
+            ProcessError::Refused(refusal) => Unfed::Refused(refusal),
+        }
+    }
 }

@@ -4,14 +4,15 @@
 //! the worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::codec::{META_KEY, TaskMeta, decode_meta};
 use millstream_core::commit::{
     CommitPermit, Local, Observed, Progress, Refusal, RefusalCode, Take, TaskStart, take,
 };
-use millstream_core::engine::{Family, StateStore, StoreError, Task, TaskIdentity};
+use millstream_core::engine::{Family, Role, StateStore, StoreError, Task, TaskIdentity};
 use millstream_core::model::{Offset, Recovery, TopicPartition};
-use millstream_core::pipeline::{Source, Start};
+use millstream_core::pipeline::Start;
 use millstream_core::verdict::Judge;
 
 use crate::fault::{Break, Point, broken, reached};
@@ -21,9 +22,13 @@ use crate::state::{StateDir, TaskStore};
 
 use super::desk::Ticket;
 use super::epoch::{COMMIT_TIMEOUT, offset_metadata, read_offset_metadata};
+use super::hop::Hop;
 use super::links::{ASK_TIMEOUT, Links};
 use super::slot::{FIRST_RETRY, Running};
 use super::{Halt, Prepared, RuntimeError};
+
+/// Who judges a task's records, and what it does with them.
+pub type Work = (Arc<Judge>, Role);
 
 /// What taking needs besides the connections.
 pub struct Taker {
@@ -82,7 +87,7 @@ fn is_of_the_task(error: &RuntimeError) -> bool {
 #[derive(Clone, Copy)]
 struct Errand<'e> {
     tp: &'e TopicPartition,
-    judge: &'e Arc<Judge>,
+    work: &'e Work,
     ticket: &'e Ticket,
     identity: &'e TaskIdentity,
 }
@@ -92,11 +97,11 @@ impl Taker {
     pub fn take(
         &self,
         links: &mut Links,
-        (tp, judge): (&TopicPartition, &Arc<Judge>),
+        (tp, work): (&TopicPartition, &Work),
         ticket: &Ticket,
     ) -> Result<Taken, Untaken> {
-        let identity = self.identity(links, tp, judge);
-        let errand = Errand { tp, judge, ticket, identity: &identity };
+        let identity = self.identity(links, tp, &work.0);
+        let errand = Errand { tp, work, ticket, identity: &identity };
         loop {
             let found = self.observe(links, errand)?;
             let decision = take(&self.observed(links, &found, &identity));
@@ -194,8 +199,10 @@ impl Taker {
         errand: Errand<'_>,
         (low, high): (Offset, Offset),
     ) -> Result<Offset, Halt> {
-        let source: &Source = errand.judge.source();
-        match source.start {
+        let (judge, role) = errand.work;
+        // Why: `start` is where the source is read from; what was routed from there on is all to be read.
+        let start = if *role == Role::Internal { Start::Earliest } else { judge.source().start };
+        match start {
             Start::Earliest => Ok(low),
             Start::Latest => Ok(high),
             Start::At(time) => links.retry(|links| links.consumer.offset_at(errand.tp, time, ASK_TIMEOUT)),
@@ -240,9 +247,9 @@ impl Taker {
         }
         let resume = (found.meta.as_ref(), row.start);
         let store = Box::new(found.store);
-        let (identity, judge) = (errand.identity.clone(), Arc::clone(errand.judge));
-        let mut task = Task::open(identity, judge, store, resume, self.window_bytes);
-        task.load_ids(self.id_bytes).map_err(RuntimeError::from)?;
+        let (identity, work) = (errand.identity.clone(), errand.work.clone());
+        let mut task = Task::open(identity, work, store, resume, self.window_bytes);
+        task.load(self.id_bytes).map_err(RuntimeError::from)?;
         task.own(row.owner_epoch, row.counts.clone());
         let verify = task.fingerprint().filter(|f| f.offset >= found.low);
         let at = verify.map_or(start.state_from, |f| f.offset);
@@ -250,6 +257,8 @@ impl Taker {
             task = %errand.tp, owner_epoch = %row.owner_epoch, state = %start.state_from,
             outputs = %start.outputs_from, rows = %start.rows_from, "task taken"
         );
+        let idle_after = errand.work.0.source().watermark.idle_after.millis().unsigned_abs();
+        let hop = Hop::of(errand.work.1, Duration::from_millis(idle_after));
         let outputs_hash = found.group.and_then(|g| read_offset_metadata(&g.metadata));
         let running = Box::new(Running {
             task,
@@ -264,6 +273,7 @@ impl Taker {
             left_out: false,
             settled: false,
             pause: FIRST_RETRY,
+            hop,
         });
         Ok(Taken::Ready { running, at })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::commit::Refusal;
+use millstream_core::engine::StoreError;
 use millstream_core::model::{Offset, Recovery, TopicPartition};
 use millstream_core::pipeline::{Aggregate, Plan, SourceId, Window};
 use millstream_core::verdict::Judge;
@@ -17,10 +18,10 @@ use super::board::{Stage, TaskReport};
 use super::coverage::Watch;
 use super::desk::{Desk, DeskSettings};
 use super::due::{BATCH_RECORDS, Gathered};
-use super::links::Links;
+use super::links::{Links, count_retry};
 use super::replay::REPLAY_RECORDS;
 use super::slot::{FIRST_RETRY, Fed, Slot, Unfed};
-use super::taking::Taker;
+use super::taking::{Taker, Work};
 use super::{Halt, Prepared, RuntimeError, StopFlag};
 
 /// Rows that the records of a batch add to at most. Why: an epoch is cut between batches, and a record adds to a row for
@@ -70,13 +71,11 @@ impl Worker {
         taker: Taker,
         stop: Arc<StopFlag>,
     ) -> Result<Worker, RuntimeError> {
-        let judges = (0..plan.sources.len())
-            .map(|i| (plan.sources[i].topic.clone(), Arc::new(Judge::new(plan.clone(), SourceId(i)))))
-            .collect();
         let prepared = taker.prepared.clone();
+        let works = works(&plan, &prepared);
         let (clock, board) = (links.clock.clone(), links.board.clone());
         let (now, watch) = (clock.monotonic(), Watch::new(links.settings().kafka.worker));
-        let settings = DeskSettings { links: links.settings().clone(), clock, board, judges, taker };
+        let settings = DeskSettings { links: links.settings().clone(), clock, board, works, taker };
         Ok(Worker {
             batch_records: batch_records(&plan),
             plan,
@@ -126,7 +125,7 @@ impl Worker {
             self.receive_taken()?;
             let read = self.read_batch()?;
             self.make_cuts()?;
-            if self.gathered().is_due(self.commit_interval()) {
+            if self.gathered().is_due(self.commit_interval()) || self.owes_ticks() {
                 self.commit()?;
             }
             self.look_after()?;
@@ -213,7 +212,7 @@ impl Worker {
     fn unread(&mut self, tp: &TopicPartition, trouble: Unread) -> Result<(), Halt> {
         match trouble {
             Unread::Unfed(Unfed::Refused(refusal)) => self.stop_task(tp, refusal),
-            Unread::Unfed(Unfed::Store(error)) => self.drop_task(tp, error.to_string()),
+            Unread::Unfed(Unfed::Store(error)) => self.lose_state(tp, error),
             Unread::Kafka(error) if error.recovery() == Recovery::Retry => {
                 tracing::debug!(task = %tp, %error, "not read at present");
             }
@@ -364,6 +363,14 @@ impl Worker {
         self.slots.insert(tp.clone(), Slot::again(now, pause, reason));
     }
 
+    /// Local state was not read or not written, most likely because the disk is full: what memory holds is ahead of it, so
+    /// the task is taken again.
+    pub(super) fn lose_state(&mut self, tp: &TopicPartition, error: StoreError) {
+        let error = RuntimeError::from(error);
+        count_retry(&error);
+        self.drop_task(tp, error.to_string());
+    }
+
     /// Somebody else took the task. Whether it still is this worker's, the group tells soon.
     pub(super) fn fence_task(&mut self, tp: &TopicPartition) {
         tracing::warn!(task = %tp, "fenced: another owner took the task; taken again if it stays assigned");
@@ -410,6 +417,18 @@ impl Worker {
     }
 }
 
+/// Who judges the records of each input topic, and what its tasks do with them.
+fn works(plan: &Arc<Plan>, prepared: &Prepared) -> BTreeMap<Arc<str>, Work> {
+    let mut works = BTreeMap::new();
+    for (index, source) in plan.sources.iter().enumerate() {
+        let judge = Arc::new(Judge::new(plan.clone(), SourceId(index)));
+        for topic in [&source.topic, source.state_topic()] {
+            works.insert(topic.clone(), (judge.clone(), prepared.role(source, topic)));
+        }
+    }
+    works
+}
+
 /// How many records make a batch: fewer where each adds to many rows.
 fn batch_records(plan: &Plan) -> usize {
     let rows = |source| plan.aggregates.iter().filter(move |a| a.source == source).map(rows_of_record).sum();
@@ -444,11 +463,14 @@ impl TaskReport {
         };
         TaskReport {
             stage: if running.is_live() { Stage::Running } else { Stage::Replaying },
-            next: running.task.sealed_to().max(running.start.rows_from),
-            outputs: running.task.sealed_to().max(running.start.outputs_from),
+            waits_for: None,
+            // State is written last: where it stands, PostgreSQL and Kafka do.
+            next: running.state.max(running.start.rows_from),
+            outputs: running.state.max(running.start.outputs_from),
             state: running.state,
             read_to: running.read_to(),
-            pending: running.task.is_dirty(),
+            pending: running.task.is_dirty()
+                || running.hop.as_ref().is_some_and(|hop| hop.owes(running.task.watermark())),
             high: Some(high.map_or(running.high, |high| high.max(running.high))),
             owner_epoch: running.task.owner_epoch(),
             watermark: running.task.watermark(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 const FIFTY: &str = "tests/golden/fifty-views/pipeline.yaml";
 const BAD_RECORDS: &str = "tests/golden/bad-records/pipeline.yaml";
+const CLICKS: &str = "pipelines/clickstream-minute.yaml";
 const FIVE_MISTAKES: &str = "core/src/pipeline/fixtures/five-mistakes.yaml";
 
 /// What a command said.
@@ -178,6 +179,32 @@ fn failing_test_shows_the_difference() {
     ] {
         assert!(said.stdout.contains(line), "{line}\nnot in\n{}", said.stdout);
     }
+}
+
+#[test]
+fn rows_of_a_record_table_can_be_expected() {
+    let text = fs::read_to_string(path(CLICKS)).expect("the file is there");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pipeline.yaml");
+    let said = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        fs::write(&file, text.replace(from, to)).expect("written");
+        run(&["test", &file.display().to_string()], b"")
+    };
+    assert_eq!(said("", "").code, 0, "the file as it is");
+    let wrong = said("event_id: a1, ip: 10.0.0.1 }", "event_id: a1, ip: 10.0.0.2 }");
+    assert_eq!(wrong.code, 1, "{}", wrong.stderr);
+    for line in [
+        "  raw: 1 expected row not found, 1 row not expected\n",
+        "    - event_id=\"a1\"  ip=\"10.0.0.2\"\n",
+        "    + event_id=\"a1\"  user_id=\"user1\"  event_ts=2026-01-30T01:18:10.000000Z  url=\"/products\"",
+    ] {
+        assert!(wrong.stdout.contains(line), "{line}\nnot in\n{}", wrong.stdout);
+    }
+    assert!(said("raw: { rows: 2 }", "raw: { rows: 3 }").stdout.contains("raw: expected 3 rows, found 2\n"));
+    let unknown = said("raw: { rows: 2 }", "row: { rows: 2 }");
+    assert_eq!(unknown.code, 78);
+    assert!(unknown.stderr.contains("no aggregate or record table `row`; did you mean `raw`?"));
 }
 
 #[test]

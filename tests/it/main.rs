@@ -4,14 +4,17 @@
     reason = "real servers need fresh names and real deadlines; tidy bans sleeps"
 )]
 
+mod awake;
 mod bad_records;
 mod bites;
 mod cli;
+mod doctor;
 mod generate;
 mod instances;
 mod kafka;
 mod postgres;
 mod refusals;
 mod release;
+mod repartition;
 mod sessions;
 mod tidy;

@@ -9,14 +9,24 @@ use super::cli::{path, run, try_lines};
 use super::instances::arena::{Arena, PARTITIONS, until};
 
 const GOLDEN: &str = "tests/golden/session-rules/pipeline.yaml";
-const USER_SESSIONS: &str = "pipelines/user-sessions.yaml";
 
 #[test]
-fn cases_of_the_files_pass() {
-    for (file, cases) in [(GOLDEN, 4), (USER_SESSIONS, 4)] {
+fn cases_of_every_file_pass() {
+    let cases = [
+        (GOLDEN, 4),
+        ("pipelines/clickstream-10m.yaml", 3),
+        ("pipelines/clickstream-minute.yaml", 4),
+        ("pipelines/enriched-activity.yaml", 4),
+        ("pipelines/user-activity.yaml", 4),
+        ("pipelines/user-sessions.yaml", 4),
+    ];
+    let entries = fs::read_dir(path("pipelines")).unwrap().map(|entry| entry.unwrap().path());
+    let yaml = entries.filter(|file| file.extension().is_some_and(|ending| ending == "yaml"));
+    assert_eq!(yaml.count(), cases.len() - 1, "every file of pipelines/ is listed here");
+    for (file, cases) in cases {
         let said = run(&["test", &path(file)], b"");
-        assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
-        assert!(said.stdout.ends_with(&format!("{cases} passed, 0 failed\n")), "{}", said.stdout);
+        assert_eq!(said.code, 0, "{file}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.ends_with(&format!("\n{cases} passed, 0 failed\n")), "{file}: {}", said.stdout);
     }
 }
 
@@ -65,7 +75,7 @@ fn plan_and_schema_know_sessions() {
 }
 
 /// A pipeline of sessions over an arena's topic.
-fn pipeline(name: &str, servers: &str, url: &str) -> String {
+pub(super) fn pipeline(name: &str, servers: &str, url: &str) -> String {
     format!(
         r#"version: 1
 name: {name}
@@ -94,18 +104,18 @@ records:
     )
 }
 
-const USERS: i64 = 40;
-const EVENTS: i64 = 6_000;
+pub(super) const USERS: i64 = 40;
+pub(super) const EVENTS: i64 = 6_000;
 
 /// Time in seconds and user of each event: users come for ten events and pause for three minutes, which jitter bridges
 /// now and then.
-fn event(n: i64) -> (i64, i64) {
+pub(super) fn event(n: i64) -> (i64, i64) {
     let (round, jitter) = (n / USERS, n * 7_919 % 151);
     (1_769_735_890 + round * 10 + round / 10 * 180 + jitter, n % USERS)
 }
 
 /// Who, start, end, events, total, kinds: a sort per user, cut where the pause is longer than a minute.
-fn expected() -> String {
+pub(super) fn expected() -> String {
     let mut users: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
     for n in 0..EVENTS {
         let (at, user) = event(n);
@@ -132,7 +142,7 @@ fn expected() -> String {
     rows.join("\n")
 }
 
-const ROWS: &str = "SELECT concat_ws(' ', who, extract(epoch from session_start_time)::bigint,
+pub(super) const ROWS: &str = "SELECT concat_ws(' ', who, extract(epoch from session_start_time)::bigint,
     extract(epoch from session_end_time)::bigint, session_duration_seconds, events, total, round(mean::numeric, 6), kinds)
     FROM visits ORDER BY who, session_start_time";
 

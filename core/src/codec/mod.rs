@@ -14,6 +14,7 @@ mod field;
 mod json;
 mod names;
 mod partitioner;
+mod routed;
 mod scan;
 mod splice;
 mod state;
@@ -26,10 +27,12 @@ mod tests;
 pub use decode::{Decoded, RecordDecoder};
 pub use json::write_json;
 pub use partitioner::partition_for;
+pub use routed::{Routed, RoutedHead};
 pub use splice::{SpliceNames, splice};
 pub use state::{
-    DEDUP_HEAD, META_KEY, StateCodecError, TaskMeta, decode_dedup_key, decode_dedup_value, decode_group_key,
-    decode_meta, dedup_key, dedup_prefix, encode_group_key, encode_meta, session_prefix, session_slot_prefix,
-    window_key, window_prefix,
+    DEDUP_HEAD, META_KEY, SOURCES_KEY, SourceMarks, StateCodecError, TaskMeta, decode_dedup_key,
+    decode_dedup_value, decode_group_key, decode_meta, decode_sources, dedup_key, dedup_prefix,
+    encode_group_key, encode_meta, encode_sources, session_prefix, session_slot_prefix, window_key,
+    window_prefix,
 };
 pub use timestamp::{TimestampError, parse_timestamp};

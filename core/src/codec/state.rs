@@ -3,9 +3,11 @@
 //! | family | key | value |
 //! |---|---|---|
 //! | meta | `task` | kind 1, version 1, `TaskMeta` by bincode 2 (standard configuration) |
+//! | meta | `sources`, of an internal topic's task | kind 5, version 1, the least watermark, then of each source partition its watermark and whether it is idle, by bincode 2 |
 //! | sessions | kind 2, version 1, xxh3-64 of the aggregate's name, group key | the key's sessions by their start: each its first and last event time (i64 little endian, microseconds) and the accumulators of the selected columns |
 //! | sessions | kind 3, version 1, xxh3-64 of the aggregate's name, slot (as a window start), group key | nothing; one entry for each of kind 2: its last session is over in this slot, which is as long as the gap |
 //! | windows | kind 1, version 1, xxh3-64 of the aggregate's name (big endian), window start in microseconds (big endian, sign flipped), group key | the accumulators of the selected columns, one after the other (`aggregate`) |
+//! | windows | kind 6, version 1, hash of the aggregate's name, source partition (u32, big endian), window start, group key: of an internal topic's task | as kind 1 |
 //! | dedup | kind 4, version 1, generation (u64, big endian), id (xxh3-128 of the key's encoding, big endian) | bucket of event time (i64, little endian) |
 //!
 //! A group key is the `by` values one after the other, each a tag and an order-preserving, self-delimiting encoding:
@@ -26,8 +28,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::{Date, EventTime, Fingerprint, Offset, OwnerEpoch, Partition, RollingHash, Value};
 
-/// The only key of the meta family.
+/// The key of the meta family that every task has.
 pub const META_KEY: &[u8] = b"task";
+/// Where a task of an internal topic keeps how far its sources have come, in the meta family.
+pub const SOURCES_KEY: &[u8] = b"sources";
 
 const META_KIND: u8 = 1;
 const META_VERSION: u8 = 1;
@@ -39,6 +43,10 @@ const SESSION_SLOT_KIND: u8 = 3;
 const SESSION_SLOT_VERSION: u8 = 1;
 const DEDUP_KIND: u8 = 4;
 const DEDUP_VERSION: u8 = 1;
+const SOURCES_KIND: u8 = 5;
+const SOURCES_VERSION: u8 = 1;
+const SOURCE_WINDOW_KIND: u8 = 6;
+const SOURCE_WINDOW_VERSION: u8 = 1;
 /// The head of every key of the dedup family.
 pub const DEDUP_HEAD: [u8; 2] = [DEDUP_KIND, DEDUP_VERSION];
 
@@ -137,11 +145,47 @@ pub fn decode_meta(bytes: &[u8]) -> Result<TaskMeta, StateCodecError> {
     })
 }
 
-/// The common head of all keys of one window; heads of one aggregate sort by time.
-pub fn window_prefix(aggregate: &str, start: EventTime) -> Vec<u8> {
+/// How far the sources of an internal topic's task have come: the least watermark, then each one's with whether it is idle.
+pub fn encode_sources(least: Option<EventTime>, marks: &[(Option<EventTime>, bool)]) -> Vec<u8> {
+    let marks: Vec<(Option<i64>, bool)> = marks.iter().map(|(at, idle)| (at.map(|t| t.0), *idle)).collect();
+    let mut out = vec![SOURCES_KIND, SOURCES_VERSION];
+    let config = bincode::config::standard();
+    bincode::encode_into_std_write((least.map(|t| t.0), marks), &mut out, config)
+        .expect("a vector takes every write");
+    out
+}
+
+/// The least watermark, and the marks.
+pub type SourceMarks = (Option<EventTime>, Vec<(Option<EventTime>, bool)>);
+
+/// # Errors
+/// For any bytes that `encode_sources` of this version did not write.
+pub fn decode_sources(bytes: &[u8]) -> Result<SourceMarks, StateCodecError> {
+    let malformed = |what: &str| StateCodecError::Malformed(what.to_owned());
+    let [kind, version, rest @ ..] = bytes else { return Err(malformed("cut off")) };
+    if (*kind, *version) != (SOURCES_KIND, SOURCES_VERSION) {
+        return Err(StateCodecError::UnknownFormat { kind: *kind, version: *version });
+    }
+    let config = bincode::config::standard().with_limit::<4_194_304>();
+    type Stored = (Option<i64>, Vec<(Option<i64>, bool)>);
+    let ((least, marks), read): (Stored, usize) =
+        bincode::decode_from_slice(rest, config).map_err(|e| malformed(&e.to_string()))?;
+    if read != rest.len() {
+        return Err(malformed("bytes left over"));
+    }
+    let marks = marks.into_iter().map(|(at, idle)| (at.map(EventTime), idle)).collect();
+    Ok((least.map(EventTime), marks))
+}
+
+/// The common head of all keys of one window; heads of one aggregate, and source partition if there is one, sort by time.
+pub fn window_prefix(aggregate: &str, source: Option<Partition>, start: EventTime) -> Vec<u8> {
     let mut key = Vec::with_capacity(48);
-    key.extend_from_slice(&[WINDOW_KIND, WINDOW_VERSION]);
+    match source {
+        None => key.extend_from_slice(&[WINDOW_KIND, WINDOW_VERSION]),
+        Some(_) => key.extend_from_slice(&[SOURCE_WINDOW_KIND, SOURCE_WINDOW_VERSION]),
+    }
     key.extend_from_slice(&xxh3_64(aggregate.as_bytes()).to_be_bytes());
+    key.extend(source.iter().flat_map(|source| source.0.cast_unsigned().to_be_bytes()));
     key.extend_from_slice(&ordered(start.0).to_be_bytes());
     key
 }
@@ -334,11 +378,22 @@ mod tests {
 
     #[test]
     fn the_window_key_format_is_kept() {
-        let prefix = window_prefix("views", EventTime(60_000_000));
-        assert_eq!(hex(&prefix), format!("0101{:016x}8000000003938700", xxh3_64(b"views")));
+        let (name, start) = (xxh3_64(b"views"), EventTime(60_000_000));
+        assert_eq!(hex(&window_prefix("views", None, start)), format!("0101{name:016x}8000000003938700"));
+        let of_source = window_prefix("views", Some(Partition(3)), start);
+        assert_eq!(hex(&of_source), format!("0601{name:016x}000000038000000003938700"));
         let mut key = Vec::new();
         encode_group_key(&[Value::Text("/a\0".into()), Value::Bigint(-1), Value::Boolean(true)], &mut key);
         assert_eq!(hex(&key), "062f6100ff0001027fffffffffffffff0101");
+    }
+
+    #[test]
+    fn the_format_of_sources_is_kept() {
+        let marks = (Some(EventTime(-2)), vec![(Some(EventTime(5)), false), (None, true)]);
+        let bytes = encode_sources(marks.0, &marks.1);
+        assert_eq!(hex(&bytes), "0501010302010a000001");
+        assert_eq!(decode_sources(&bytes), Ok(marks));
+        assert_eq!(decode_sources(&[5, 2]), Err(StateCodecError::UnknownFormat { kind: 5, version: 2 }));
     }
 
     #[test]
@@ -381,6 +436,8 @@ mod tests {
         fn no_bytes_make_a_decoder_panic(bytes: Vec<u8>) {
             let _ = decode_group_key(&bytes);
             let _ = decode_meta(&bytes);
+            let _ = decode_sources(&bytes);
+            let _ = decode_sources(&[&[5, 1], bytes.as_slice()].concat());
             let _ = decode_meta(&[&[1, 1], bytes.as_slice()].concat());
         }
     }

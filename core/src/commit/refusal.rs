@@ -13,11 +13,13 @@ pub enum RefusalCode {
     FingerprintMismatch,
     Nondeterminism,
     CompactedInput,
+    PartitionCountChanged,
     PipelineChanged,
     StateAhead,
     StateDirForeign,
     AppIdConflict,
     SinkRefused,
+    InternalTopicForeign,
 }
 
 /// A refusal with the facts that led to it.
@@ -35,7 +37,7 @@ impl Refusal {
 }
 
 impl RefusalCode {
-    pub const ALL: [RefusalCode; 13] = [
+    pub const ALL: [RefusalCode; 15] = [
         RefusalCode::PgWentBack,
         RefusalCode::GroupOffsetReset,
         RefusalCode::GroupOffsetMissing,
@@ -44,11 +46,13 @@ impl RefusalCode {
         RefusalCode::FingerprintMismatch,
         RefusalCode::Nondeterminism,
         RefusalCode::CompactedInput,
+        RefusalCode::PartitionCountChanged,
         RefusalCode::PipelineChanged,
         RefusalCode::StateAhead,
         RefusalCode::StateDirForeign,
         RefusalCode::AppIdConflict,
         RefusalCode::SinkRefused,
+        RefusalCode::InternalTopicForeign,
     ];
 
     /// The code as operators see it.
@@ -62,11 +66,13 @@ impl RefusalCode {
             RefusalCode::FingerprintMismatch => "FINGERPRINT_MISMATCH",
             RefusalCode::Nondeterminism => "NONDETERMINISM",
             RefusalCode::CompactedInput => "COMPACTED_INPUT",
+            RefusalCode::PartitionCountChanged => "PARTITION_COUNT_CHANGED",
             RefusalCode::PipelineChanged => "PIPELINE_CHANGED",
             RefusalCode::StateAhead => "STATE_AHEAD",
             RefusalCode::StateDirForeign => "STATE_DIR_FOREIGN",
             RefusalCode::AppIdConflict => "APP_ID_CONFLICT",
             RefusalCode::SinkRefused => "SINK_REFUSED",
+            RefusalCode::InternalTopicForeign => "INTERNAL_TOPIC_FOREIGN",
         }
     }
 
@@ -91,6 +97,9 @@ impl RefusalCode {
                 "run the version that wrote the last epoch and report the difference"
             }
             RefusalCode::CompactedInput => "set cleanup.policy=delete on the topic",
+            RefusalCode::PartitionCountChanged => {
+                "start a new application, and add no partitions to its internal topic"
+            }
             RefusalCode::PipelineChanged => {
                 "run the pipeline file that this application was started with, or rename the application"
             }
@@ -100,6 +109,9 @@ impl RefusalCode {
             }
             RefusalCode::AppIdConflict => "give every application its own name and its own tables",
             RefusalCode::SinkRefused => "mend the table, topic or permission that is named, then restart",
+            RefusalCode::InternalTopicForeign => {
+                "let nobody else write to the topic that is named, and start a new application"
+            }
         }
     }
 }

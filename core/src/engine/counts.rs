@@ -9,13 +9,18 @@ use crate::verdict::Judge;
 
 /// Totals over all records of a partition that PostgreSQL holds.
 ///
-/// Invariant: `read = accepted + duplicate + dead`.
+/// Invariant: `read = accepted + duplicate + dead`. A router gives a verdict to the dead alone and passes the others on: these
+/// are `routed`, and read where they get theirs. So the equation holds for each partition, and what all partitions of a source
+/// and of its internal topic have read is what came, once it has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
     pub read: i64,
     pub accepted: i64,
     pub duplicate: i64,
     pub dead: i64,
+    /// Copied to the internal topic.
+    #[serde(default)]
+    pub routed: i64,
     /// By reason code.
     pub dead_by_reason: BTreeMap<String, i64>,
     /// Accepted records that failed a check with `on_fail: count`, by check.
@@ -39,6 +44,7 @@ impl TaskCounts {
         self.read == self.accepted + self.duplicate + self.dead
             && self.dead == self.dead_by_reason.values().sum::<i64>()
             && self.aggregates.values().all(|a| a.matched == a.counted + a.too_late)
+            && (self.routed == 0 || self.read == self.dead)
     }
 }
 
@@ -49,6 +55,7 @@ pub(super) struct Tally {
     accepted: i64,
     duplicate: i64,
     dead: i64,
+    routed: i64,
     dead_by_reason: BTreeMap<String, i64>,
     checks: BTreeMap<usize, i64>,
     aggregates: Vec<AggregateCounts>,
@@ -61,6 +68,7 @@ impl Tally {
             accepted: 0,
             duplicate: 0,
             dead: 0,
+            routed: 0,
             dead_by_reason: BTreeMap::new(),
             checks: BTreeMap::new(),
             aggregates: vec![AggregateCounts::default(); plan.aggregates.len()],
@@ -82,6 +90,10 @@ impl Tally {
         self.duplicate += 1;
     }
 
+    pub fn routed(&mut self) {
+        self.routed += 1;
+    }
+
     pub fn dead(&mut self, reason: &str) {
         self.dead += 1;
         match self.dead_by_reason.get_mut(reason) {
@@ -100,13 +112,14 @@ impl Tally {
         counts.partly_late += i64::from(partly_late);
     }
 
-    /// Adds what was counted to the totals and answers them.
-    pub fn totals(&mut self, judge: &Judge) -> TaskCounts {
+    /// Adds what was counted to the totals and answers them; a router has no aggregates.
+    pub fn totals(&mut self, judge: &Judge, aggregates: bool) -> TaskCounts {
         let base = &mut self.base;
         base.read += self.accepted + self.duplicate + self.dead;
         base.accepted += std::mem::take(&mut self.accepted);
         base.duplicate += std::mem::take(&mut self.duplicate);
         base.dead += std::mem::take(&mut self.dead);
+        base.routed += std::mem::take(&mut self.routed);
         for (reason, n) in std::mem::take(&mut self.dead_by_reason) {
             *base.dead_by_reason.entry(reason).or_default() += n;
         }
@@ -114,7 +127,7 @@ impl Tally {
             *base.checks.entry(judge.source().checks[check].name.to_string()).or_default() += n;
         }
         for (aggregate, counts) in judge.plan().aggregates.iter().zip(&mut self.aggregates) {
-            if aggregate.source == judge.source_id() {
+            if aggregates && aggregate.source == judge.source_id() {
                 let total = base.aggregates.entry(aggregate.name.to_string()).or_default();
                 let AggregateCounts { matched, counted, too_late, partly_late } = std::mem::take(counts);
                 total.matched += matched;

@@ -17,7 +17,7 @@ use hashbrown::hash_table::Entry as Slot;
 
 use crate::codec::{DEDUP_HEAD, decode_dedup_key, decode_dedup_value, dedup_key, dedup_prefix};
 use crate::model::{EventTime, Span};
-use crate::window::{Expiry, TimeBucket};
+use crate::window::{Expiry, Marks, TimeBucket};
 
 use super::filter::Filter;
 use super::{Change, Family, StateStore, StoreError};
@@ -83,24 +83,23 @@ impl Dedup {
         }
     }
 
-    /// Whether an id was seen and has not expired at `watermark`, that before its record; one that was not is seen from
-    /// now on, at `at`.
+    /// Whether an id was seen and has not expired for its record; one that was not is seen from now on, at `at`.
     pub fn is_duplicate(
         &mut self,
         store: &dyn StateStore,
         (id, at): (u128, EventTime),
-        watermark: Option<EventTime>,
+        marks: Marks,
     ) -> Result<bool, StoreError> {
         self.load(store)?;
-        let first_live = self.expiry.first_live(watermark);
+        let first_live = self.expiry.first_live(marks.watermark);
         for generation in self.generations.iter().rev().filter(|g| g.last_bucket >= first_live) {
             if generation.bucket_of(store, id)?.is_some_and(|bucket| bucket >= first_live) {
                 return Ok(true);
             }
         }
         let bucket = self.expiry.bucket(at);
-        // What has expired already would never be found.
-        if bucket >= first_live {
+        // What has expired for all would never be found.
+        if bucket >= self.expiry.first_live(marks.least) {
             self.insert(Seen::new(id, bucket));
         }
         Ok(false)
@@ -137,8 +136,8 @@ impl Dedup {
         };
         self.generations.extend(next.map(Generation::new));
         let last = self.generations.back_mut().expect("there is one");
-        last.insert(seen);
-        self.added.push((last.number, seen));
+        let kept = last.insert(seen);
+        self.added.push((last.number, kept));
     }
 
     /// Takes what local state lacks, by key, and forgets what has expired at `watermark`.
@@ -204,16 +203,20 @@ impl Generation {
         Ok(Some(TimeBucket(bucket)))
     }
 
-    /// Invariant: asked whether it takes ids before.
-    fn insert(&mut self, seen: Seen) {
+    /// Answers what it keeps. Invariant: asked whether it takes ids before.
+    fn insert(&mut self, seen: Seen) -> Seen {
         let Ids::All(table) = &mut self.ids else { unreachable!("a generation with all its ids") };
-        match table.entry(seen.low, |other| other.is(&seen), |other| other.low) {
-            Slot::Occupied(mut expired) => *expired.get_mut() = seen,
-            Slot::Vacant(free) => {
-                free.insert(seen);
+        let kept = match table.entry(seen.low, |other| other.is(&seen), |other| other.low) {
+            Slot::Occupied(mut expired) => {
+                // Why: one that has expired for this record may live on for another source's.
+                let kept = expired.get_mut();
+                kept.bucket = kept.bucket.max(seen.bucket);
+                *kept
             }
-        }
-        self.last_bucket = self.last_bucket.max(seen.bucket);
+            Slot::Vacant(free) => *free.insert(seen).get(),
+        };
+        self.last_bucket = self.last_bucket.max(kept.bucket);
+        kept
     }
 
     /// Whether it has room for one more, up to `most` of them.

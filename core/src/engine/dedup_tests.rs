@@ -1,6 +1,5 @@
 //! Duplicates in any manner of running, against one list of what was accepted.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,12 +7,13 @@ use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::dedup::Dedup;
-use super::sliding_tests::Disk;
+use super::disk::Disk;
 use super::*;
 use crate::codec::{META_KEY, decode_meta};
 use crate::model::{EventTime, Offset, OwnerEpoch, RollingHash, Span, TopicPartition};
 use crate::pipeline::{Plan, SourceId, load};
 use crate::verdict::Judge;
+use crate::window::Marks;
 
 const SECOND: i64 = 1_000_000;
 const DELAY: i64 = 10;
@@ -79,8 +79,9 @@ fn open(plan: &Arc<Plan>, disk: &Disk, id_bytes: usize) -> Task {
     let stored = disk.get(Family::Meta, META_KEY).expect("memory");
     let meta = stored.map(|bytes| decode_meta(&bytes).expect("our bytes"));
     let judge = Arc::new(Judge::new(plan.clone(), SourceId(0)));
-    let mut task = Task::open(identity, judge, Box::new(disk.clone()), (meta.as_ref(), Offset(0)), 0);
-    task.load_ids(id_bytes).expect("our bytes");
+    let mut task =
+        Task::open(identity, (judge, Role::Whole), Box::new(disk.clone()), (meta.as_ref(), Offset(0)), 0);
+    task.load(id_bytes).expect("our bytes");
     task.own(OwnerEpoch(1), TaskCounts::default());
     task
 }
@@ -215,75 +216,38 @@ proptest! {
     }
 }
 
-/// A store that counts how often it is asked for an id.
-struct Counting<'s> {
-    store: &'s MemoryStore,
-    gets: Cell<usize>,
-}
-
-impl StateStore for Counting<'_> {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.gets.set(self.gets.get() + 1);
-        self.store.get(family, key)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), StoreError> {
-        self.store.scan(family, prefix, visit)
-    }
-
-    fn scan_range(
-        &self,
-        family: Family,
-        range: (&[u8], &[u8]),
-        visit: &mut Visitor<'_>,
-    ) -> Result<(), StoreError> {
-        self.store.scan_range(family, range, visit)
-    }
-
-    fn write(&mut self, _: Vec<Change>) -> Result<(), StoreError> {
-        unreachable!("read only")
-    }
-}
-
 /// Ids of one bucket in a row of epochs; answers how many of the ids were new, and how often the store was asked.
-fn see(dedup: &mut Dedup, store: &mut MemoryStore, ids: impl Iterator<Item = u32>) -> (usize, usize) {
-    let (mut new, mut gets) = (0, 0);
+fn see(dedup: &mut Dedup, disk: &mut Disk, ids: impl Iterator<Item = u32>) -> (usize, usize) {
+    let (mut new, before) = (0, disk.gets());
     for ids in ids.collect::<Vec<_>>().chunks(1_000) {
-        let counting = Counting { store, gets: Cell::new(0) };
         for id in ids {
             let place = (xxh3_128(&id.to_le_bytes()), EventTime(0));
-            new += usize::from(!dedup.is_duplicate(&counting, place, None).expect("memory"));
+            new += usize::from(!dedup.is_duplicate(disk, place, Marks::default()).expect("memory"));
         }
-        gets += counting.gets.get();
         let mut changes = Vec::new();
         dedup.seal(None, &mut changes);
-        store.write(changes).expect("memory");
+        disk.write(changes).expect("memory");
         dedup.evict();
     }
-    (new, gets)
+    (new, disk.gets() - before)
 }
 
 #[test]
 fn beyond_the_budget_a_new_id_seldom_costs_a_read_and_a_copy_costs_one() {
     let budget = 1 << 20;
     let within = Span::from_secs(60);
-    let (mut dedup, mut store) = (Dedup::new(within, budget), MemoryStore::default());
-    let (new, gets) = see(&mut dedup, &mut store, 0..100_000);
+    let (mut dedup, mut disk) = (Dedup::new(within, budget), Disk::default());
+    let (new, gets) = see(&mut dedup, &mut disk, 0..100_000);
     assert_eq!(new, 100_000);
     assert!(gets < 4_000, "{gets} reads for 100,000 new ids");
-    let (new, gets) = see(&mut dedup, &mut store, 0..5_000);
+    let (new, gets) = see(&mut dedup, &mut disk, 0..5_000);
     assert_eq!(new, 0);
     assert!((5_000..5_500).contains(&gets), "{gets} reads for 5,000 old ids");
-    let (new, gets) = see(&mut dedup, &mut store, 99_000..100_000);
+    let (new, gets) = see(&mut dedup, &mut disk, 99_000..100_000);
     assert_eq!((new, gets), (0, 0), "the youngest stand in memory");
 
     let mut restarted = Dedup::new(within, budget);
-    let (new, gets) = see(&mut restarted, &mut store, 0..110_000);
+    let (new, gets) = see(&mut restarted, &mut disk, 0..110_000);
     assert_eq!(new, 10_000);
     assert!(gets < 105_000, "{gets}");
 }

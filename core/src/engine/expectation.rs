@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::Value;
 use crate::pipeline::ExpectedRows;
 
-use super::{TrialAggregate, TrialRow};
+use super::{TrialRow, TrialTable};
 
 /// Doubles are equal within this part of the larger one: the order of a sum is not fixed.
 const DOUBLE_TOLERANCE: f64 = 1e-9;
@@ -14,7 +14,7 @@ const DOUBLE_TOLERANCE: f64 = 1e-9;
 /// A row as the file writes it: some columns of it.
 pub type ExpectedRow = [(Arc<str>, Value<'static>)];
 
-/// How the rows of one aggregate differ from what is expected.
+/// How the rows of one table differ from what is expected.
 #[derive(Debug, PartialEq)]
 pub enum Difference<'a> {
     Count {
@@ -31,7 +31,7 @@ pub enum Difference<'a> {
 
 /// Pairs every expected row with a row of its own that has the same values in the named columns, as many as possible.
 /// None: all are paired, on both sides.
-pub fn difference<'a>(found: &'a TrialAggregate, expected: &'a ExpectedRows) -> Option<Difference<'a>> {
+pub fn difference<'a>(found: &'a TrialTable, expected: &'a ExpectedRows) -> Option<Difference<'a>> {
     match expected {
         ExpectedRows::Count(expected) => {
             let (expected, found) = (*expected, found.rows.len());
@@ -54,14 +54,14 @@ pub fn difference<'a>(found: &'a TrialAggregate, expected: &'a ExpectedRows) -> 
 /// A maximum matching by augmenting paths (Kuhn): an expected row that names few columns must not take the row that
 /// another needs.
 struct Pairing<'a> {
-    found: &'a TrialAggregate,
+    found: &'a TrialTable,
     expected: &'a [Vec<(Arc<str>, Value<'static>)>],
     /// Per found row, the expected row that has it.
     taken_by: Vec<Option<usize>>,
 }
 
 impl<'a> Pairing<'a> {
-    fn of(found: &'a TrialAggregate, expected: &'a [Vec<(Arc<str>, Value<'static>)>]) -> Pairing<'a> {
+    fn of(found: &'a TrialTable, expected: &'a [Vec<(Arc<str>, Value<'static>)>]) -> Pairing<'a> {
         let mut pairing = Pairing { found, expected, taken_by: vec![None; found.rows.len()] };
         for row in 0..expected.len() {
             pairing.pair(row);
@@ -100,7 +100,7 @@ impl<'a> Pairing<'a> {
     }
 }
 
-fn matches(found: &TrialAggregate, row: &TrialRow, expected: &ExpectedRow) -> bool {
+fn matches(found: &TrialTable, row: &TrialRow, expected: &ExpectedRow) -> bool {
     expected.iter().all(|(name, value)| {
         let at = found.columns.iter().position(|column| column.name == *name);
         at.is_some_and(|at| same(&row.values[at], value))
@@ -117,15 +117,13 @@ fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::AggregateCounts;
     use crate::model::DataType;
     use crate::pipeline::Column;
 
-    fn found(rows: &[(&'static str, i64)]) -> TrialAggregate {
+    fn found(rows: &[(&'static str, i64)]) -> TrialTable {
         let column = |name: &str, data_type| Column { name: name.into(), data_type, nullable: false };
-        TrialAggregate {
+        TrialTable {
             name: "views".to_owned(),
-            counts: AggregateCounts::default(),
             columns: vec![column("page", DataType::Text), column("n", DataType::Bigint)],
             rows: rows
                 .iter()

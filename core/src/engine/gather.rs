@@ -5,13 +5,13 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::aggregate::encode_value;
-use crate::codec::{SpliceNames, encode_group_key, splice};
-use crate::model::{Dead, DeadReason, EventTime, Partition, RollingHash, TopicPartition, Value};
+use crate::codec::{RoutedHead, SpliceNames, encode_group_key, splice};
+use crate::model::{Dead, DeadReason, EventTime, Offset, Partition, RollingHash, TopicPartition, Value};
 use crate::pipeline::{
     Aggregate, AggregateId, Function, OutputTimestamp, RecordOutput, ResultTable, SetValue, Window,
 };
 use crate::verdict::{Evaluated, Judge, Judged, Match};
-use crate::window::{Arrival, Frame, Lateness, SessionRules, watermark};
+use crate::window::{Arrival, Frame, Lateness, Marks, SessionRules, SourceWatermarks, watermark};
 
 use super::bucket::Addition;
 use super::counts::Tally;
@@ -31,6 +31,8 @@ const TOO_LARGE_PREFIX: usize = 65_536;
 pub struct Gather {
     pub hash: RollingHash,
     pub max_event_time: Option<EventTime>,
+    /// Of an internal topic's task: how far its sources have come.
+    pub sources: SourceWatermarks,
     pub windows: Windows,
     pub sessions: Sessions,
     /// The ids of a source that has them.
@@ -40,17 +42,28 @@ pub struct Gather {
     record_outputs: Vec<(usize, SpliceNames)>,
     /// Record tables with the places of their key columns.
     record_tables: Vec<(usize, Vec<usize>)>,
-    fold: Vec<u8>,
+    pub(super) fold: Vec<u8>,
 }
 
 /// One record that is not dead.
 pub struct Incoming<'r> {
-    pub partition: &'r TopicPartition,
+    /// As its source has it: behind a hop without the prefix, and at the offset that it has in the internal topic.
     pub record: &'r Record<'r>,
+    pub origin: Origin<'r>,
+    /// What it carries, behind a hop.
+    pub routed: Option<RoutedHead>,
     pub row: &'r [Value<'r>],
     pub judged: &'r Judged<'r>,
     pub evaluated: &'r Evaluated,
     pub arguments: &'r [Value<'r>],
+}
+
+/// Where a record stands in its source.
+#[derive(Clone, Copy)]
+pub struct Origin<'r> {
+    pub topic: &'r str,
+    pub partition: Partition,
+    pub offset: Offset,
 }
 
 impl Gather {
@@ -75,6 +88,7 @@ impl Gather {
         Gather {
             hash: RollingHash::default(),
             max_event_time: None,
+            sources: SourceWatermarks::default(),
             windows: Windows::new(plan, &windows, partition, bytes),
             sessions: Sessions::new(plan, &sessions, bytes),
             dedup: judge.source().dedup.as_ref().map(|spec| Dedup::new(spec.within, id_bytes)),
@@ -95,9 +109,13 @@ impl Gather {
         effects: Effects,
     ) -> Result<(), StoreError> {
         let at = incoming.judged.event_time;
-        let before = watermark(self.max_event_time, judge.source().watermark.delay);
+        let delay = judge.source().watermark.delay;
+        let marks = match &incoming.routed {
+            Some(head) => self.sources.marks_of(head.watermark),
+            None => Marks::of(watermark(self.max_event_time, delay)),
+        };
         let duplicate = match (&mut self.dedup, incoming.evaluated.id) {
-            (Some(dedup), Some(id)) => dedup.is_duplicate(store, (id, at), before)?,
+            (Some(dedup), Some(id)) => dedup.is_duplicate(store, (id, at), marks)?,
             _ => false,
         };
         if duplicate {
@@ -107,9 +125,13 @@ impl Gather {
                 self.counts.duplicate();
             }
         } else {
-            self.accept(judge, store, (incoming, before), effects)?;
+            self.accept(judge, store, (incoming, marks), effects)?;
         }
-        self.max_event_time = Some(self.max_event_time.map_or(at, |max| max.max(at)));
+        self.max_event_time = self.max_event_time.max(Some(at));
+        if let Some(head) = &incoming.routed {
+            let after = head.watermark.max(watermark(Some(at), delay));
+            self.sources.hear((head.partition, head.partitions), after, false);
+        }
         Ok(())
     }
 
@@ -118,14 +140,14 @@ impl Gather {
         &mut self,
         judge: &Judge,
         store: &dyn StateStore,
-        (incoming, before): (&Incoming<'_>, Option<EventTime>),
+        (incoming, marks): (&Incoming<'_>, Marks),
         effects: Effects,
     ) -> Result<(), StoreError> {
         self.begin_fold(incoming.record, b'A');
         self.enrich(judge, incoming, effects);
         self.record(judge, incoming, effects);
         for matched in &incoming.evaluated.matches {
-            self.aggregate(judge, store, (incoming, matched, before), effects)?;
+            self.aggregate(judge, store, (incoming, matched, marks), effects)?;
         }
         self.end_fold();
         if effects.rows {
@@ -151,16 +173,22 @@ impl Gather {
         }
         let limit = if dead.reason == DeadReason::TooLarge { TOO_LARGE_PREFIX } else { usize::MAX };
         let value = record.value.map(|v| v[..v.len().min(limit)].to_vec());
-        if let (true, Some(topic)) = (effects.outputs, &judge.source().dead_letter_topic) {
+        if let (true, Some(letters)) = (effects.outputs, &judge.source().dead_letter_topic) {
             let mut headers = (record.headers)();
             headers.push(text_header("reason", reason));
             headers.push(text_header("detail", dead.detail.clone()));
-            push_origin(&mut headers, partition, record);
+            let TopicPartition { topic, partition } = partition;
+            push_origin(&mut headers, Origin { topic, partition: *partition, offset: record.offset });
             if let (DeadReason::TooLarge, Some(v)) = (&dead.reason, record.value) {
                 headers.push(text_header("value_bytes", v.len().to_string()));
             }
             let key = record.key.map(<[u8]>::to_vec);
-            self.outputs.side.push(SideMessage { topic: topic.clone(), key, value: value.clone(), headers });
+            self.outputs.side.push(SideMessage {
+                topic: letters.clone(),
+                key,
+                value: value.clone(),
+                headers,
+            });
         }
         if effects.rows && judge.plan().dead_letter_table.is_some() {
             self.outputs.dead_letters.push(DeadLetter {
@@ -231,14 +259,15 @@ impl Gather {
         &mut self,
         judge: &Judge,
         store: &dyn StateStore,
-        (incoming, matched, watermark): (&Incoming<'_>, &Match, Option<EventTime>),
+        (incoming, matched, marks): (&Incoming<'_>, &Match, Marks),
         effects: Effects,
     ) -> Result<(), StoreError> {
         let aggregate = &judge.plan().aggregates[matched.aggregate.0];
         if let Some(rules) = SessionRules::of(aggregate) {
-            return self.session((judge, rules), store, (incoming, matched, watermark), effects);
+            return self.session((judge, rules), store, (incoming, matched, marks), effects);
         }
-        let arrival = self.windows.judge(matched.aggregate, incoming.judged.event_time, watermark);
+        let of = (matched.aggregate, incoming.routed.map(|head| head.partition));
+        let arrival = self.windows.judge(of, incoming.judged.event_time, marks.watermark);
         let key = &incoming.evaluated.keys[matched.key.clone()];
         let arguments = &incoming.arguments[matched.arguments.clone()];
 
@@ -254,9 +283,10 @@ impl Gather {
         if !arrival.is_too_late() {
             let Arrival { late_before, .. } = arrival;
             let addition = Addition { key, arguments, late_before, rows: effects.rows };
-            return self.windows.add(store, (matched.aggregate, &arrival), &addition);
+            return self.windows.add(store, (of, &arrival), &addition);
         }
-        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark)
+        if let (true, Some(topic), Some(watermark)) =
+            (effects.outputs, &judge.source().late_topic, marks.watermark)
         {
             let end = Frame::of(aggregate.window).window(arrival.last).end;
             let headers = late_headers(incoming, (&aggregate.name, watermark, end));
@@ -269,12 +299,12 @@ impl Gather {
         &mut self,
         (judge, rules): (&Judge, SessionRules),
         store: &dyn StateStore,
-        (incoming, matched, watermark): (&Incoming<'_>, &Match, Option<EventTime>),
+        (incoming, matched, marks): (&Incoming<'_>, &Match, Marks),
         effects: Effects,
     ) -> Result<(), StoreError> {
         let aggregate = &judge.plan().aggregates[matched.aggregate.0];
         let at = incoming.judged.event_time;
-        let lateness = rules.lateness(at, watermark);
+        let lateness = rules.lateness(at, marks.watermark);
         let key = &incoming.evaluated.keys[matched.key.clone()];
         let arguments = &incoming.arguments[matched.arguments.clone()];
         let (late, too_late) = (lateness == Lateness::Late, lateness == Lateness::TooLate);
@@ -290,10 +320,11 @@ impl Gather {
             self.counts.matched(matched.aggregate, (too_late, false));
         }
         if !too_late {
-            let record = SessionRecord { key, at, arguments, late, watermark, rows: effects.rows };
+            let record = SessionRecord { key, at, arguments, late, least: marks.least, rows: effects.rows };
             return self.sessions.add(store, matched.aggregate, &record);
         }
-        if let (true, Some(topic), Some(watermark)) = (effects.outputs, &judge.source().late_topic, watermark)
+        if let (true, Some(topic), Some(watermark)) =
+            (effects.outputs, &judge.source().late_topic, marks.watermark)
         {
             let headers = late_headers(incoming, (&aggregate.name, watermark, rules.end(at)));
             self.outputs.side.push(late_message(topic, incoming, headers));
@@ -303,7 +334,7 @@ impl Gather {
 
     /// The rolling hash folds per record: offset, verdict, outputs with a constant for the commit time, and the
     /// aggregates' updates before they are merged.
-    fn begin_fold(&mut self, record: &Record<'_>, verdict: u8) {
+    pub(super) fn begin_fold(&mut self, record: &Record<'_>, verdict: u8) {
         self.fold.clear();
         self.fold.extend_from_slice(&record.offset.0.to_le_bytes());
         self.fold.push(verdict);
@@ -324,7 +355,7 @@ impl Gather {
         }
     }
 
-    fn end_fold(&mut self) {
+    pub(super) fn end_fold(&mut self) {
         self.hash.0 = xxh3_64_with_seed(&self.fold, self.hash.0);
     }
 }
@@ -366,7 +397,7 @@ fn late_headers(
     headers.push(text_header("watermark", watermark.to_string()));
     let late_by_ms = (watermark.0 - end.0) / 1_000;
     headers.push(text_header("late_by_ms", late_by_ms.to_string()));
-    push_origin(&mut headers, incoming.partition, incoming.record);
+    push_origin(&mut headers, incoming.origin);
     headers
 }
 
@@ -379,10 +410,10 @@ fn late_message(topic: &Arc<str>, incoming: &Incoming<'_>, headers: Vec<Header>)
     }
 }
 
-fn push_origin(headers: &mut Vec<Header>, partition: &TopicPartition, record: &Record<'_>) {
-    headers.push(text_header("source_topic", partition.topic.to_string()));
-    headers.push(text_header("source_partition", partition.partition.to_string()));
-    headers.push(text_header("source_offset", record.offset.to_string()));
+fn push_origin(headers: &mut Vec<Header>, origin: Origin<'_>) {
+    headers.push(text_header("source_topic", origin.topic.to_owned()));
+    headers.push(text_header("source_partition", origin.partition.to_string()));
+    headers.push(text_header("source_offset", origin.offset.to_string()));
 }
 
 fn text_header(name: &str, value: String) -> Header {

@@ -11,12 +11,17 @@ mod counts;
 mod dedup;
 #[cfg(test)]
 mod dedup_tests;
+#[cfg(test)]
+mod disk;
 mod epoch;
 mod expectation;
 mod filter;
 mod gather;
 mod outputs;
 mod report;
+mod route;
+#[cfg(test)]
+mod route_tests;
 mod session;
 #[cfg(test)]
 mod session_tests;
@@ -33,12 +38,13 @@ mod windows;
 pub use counts::{AggregateCounts, TaskCounts};
 pub use epoch::{DeltaRow, PartitionSketch, SealedEpoch, merge_deltas, merge_sessions};
 pub use expectation::{Difference, difference};
-pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, SideMessage, TableRow};
+pub use outputs::{DeadLetter, Header, Outputs, RecordMessage, RoutedRecord, SideMessage, TableRow};
 pub use report::{
     PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
-    TrialValue,
+    TrialTable, TrialValue,
 };
 pub use session::SessionChange;
 pub use store::{Change, Family, MemoryStore, StateStore, StoreError, Visitor};
-pub use task::{Effects, Record, Task, TaskIdentity};
+pub use task::{Effects, ProcessError, Record, Role, Task, TaskIdentity};
 pub use trial::{TrialInput, TrialOptions, run_trial};
+pub use windows::MAX_HOP_PARTITIONS;

@@ -19,6 +19,15 @@ pub struct RecordMessage {
     pub timestamp_ms: Option<i64>,
 }
 
+/// A record on its way to the internal topic; key and value lie in `Outputs::bytes`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutedRecord {
+    pub key: Range<usize>,
+    pub value: Range<usize>,
+    /// As the source's record has them.
+    pub headers: Vec<Header>,
+}
+
 /// A message of the dead-letter or late topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SideMessage {
@@ -57,9 +66,13 @@ pub struct TableRow {
 /// Everything an epoch sends apart from result rows.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    /// Keys and values of `records`, one after the other.
+    /// Keys and values of `records` and `routed`, one after the other.
     pub bytes: Vec<u8>,
     pub records: Vec<RecordMessage>,
+    /// What a router copies.
+    pub routed: Vec<RoutedRecord>,
+    /// What it says to every partition of the internal topic behind them.
+    pub tick: Option<Vec<u8>>,
     /// Where in `bytes` a commit time stands, as a JSON string of 29 bytes.
     pub stamps: Vec<usize>,
     pub side: Vec<SideMessage>,

@@ -28,6 +28,9 @@ pub struct TrialReport {
     pub aggregates: Vec<TrialAggregate>,
     /// Enriched records, by partition in offset order, and by output for each; then the rows of record tables.
     pub records: Vec<TrialRecord>,
+    /// The rows of record tables once more, typed, in the order of `Plan::record_tables`.
+    #[serde(skip)]
+    pub record_tables: Vec<TrialTable>,
     pub dead_letters: Vec<TrialDeadLetter>,
     pub late: Vec<TrialLate>,
 }
@@ -44,17 +47,23 @@ pub struct PartitionVerdicts {
     pub dead_by_reason: BTreeMap<String, i64>,
 }
 
-/// An aggregate's counts over all partitions and its result table.
+/// An aggregate's counts over all partitions and its result table, sorted by its key.
 #[derive(Debug)]
 pub struct TrialAggregate {
-    pub name: String,
     pub counts: AggregateCounts,
+    pub table: TrialTable,
+}
+
+/// The table of one output.
+#[derive(Debug)]
+pub struct TrialTable {
+    /// The output's name.
+    pub name: String,
     pub columns: Vec<Column>,
-    /// Sorted by the table's key.
     pub rows: Vec<TrialRow>,
 }
 
-/// One row of a result table.
+/// One row of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialRow {
     /// In the order of the columns.
@@ -134,8 +143,9 @@ impl TrialValue {
 impl Serialize for TrialAggregate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let AggregateCounts { matched, counted, too_late, partly_late } = self.counts;
-        let columns: Vec<&str> = self.columns.iter().map(|c| &*c.name).collect();
-        let rows: Vec<_> = self.rows.iter().map(|row| RowOf { columns: &self.columns, row }).collect();
+        let TrialTable { columns, rows, .. } = &self.table;
+        let rows: Vec<_> = rows.iter().map(|row| RowOf { columns, row }).collect();
+        let columns: Vec<&str> = columns.iter().map(|c| &*c.name).collect();
         let mut out = serializer.serialize_struct("TrialAggregate", 6)?;
         out.serialize_field("matched", &matched)?;
         out.serialize_field("counted", &counted)?;
@@ -173,7 +183,7 @@ fn json(value: &Value<'_>, data_type: DataType) -> Result<Box<RawValue>, serde_j
 }
 
 fn by_name<S: Serializer>(aggregates: &[TrialAggregate], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(aggregates.iter().map(|a| (&a.name, a)))
+    serializer.collect_map(aggregates.iter().map(|a| (&a.table.name, a)))
 }
 
 fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

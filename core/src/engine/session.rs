@@ -37,8 +37,8 @@ pub struct SessionRecord<'r> {
     pub at: EventTime,
     pub arguments: &'r [Value<'r>],
     pub late: bool,
-    /// Before the record.
-    pub watermark: Option<EventTime>,
+    /// The least that it or any record to come is judged by.
+    pub least: Option<EventTime>,
     /// Whether PostgreSQL lacks it still.
     pub rows: bool,
 }
@@ -75,7 +75,7 @@ impl SessionColumns {
 impl KeySessions {
     /// Adds a record that is not too late.
     pub fn add(&mut self, rules: SessionRules, columns: &SessionColumns, record: &SessionRecord<'_>) {
-        self.forget(rules, columns, record.watermark);
+        self.forget(rules, columns, record.least);
         let place = rules.place(&self.sessions, |session| session.span, record.at);
         if place.is_empty() {
             let span = SessionSpan { start: record.at, end: record.at };

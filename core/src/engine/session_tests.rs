@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::sliding_tests::{Disk, Manner, manner, open};
+use super::disk::Disk;
+use super::sliding_tests::{Manner, manner, open};
 use super::*;
 use crate::aggregate::Quantiles;
 use crate::codec::{decode_group_key, session_prefix};

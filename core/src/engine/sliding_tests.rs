@@ -1,10 +1,11 @@
 //! Windows of any size and slide, with lateness and distinct counts, against one naive pass over the records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::disk::Disk;
 use super::*;
 use crate::aggregate::Sketch;
 use crate::codec::{META_KEY, decode_group_key, decode_meta};
@@ -46,38 +47,6 @@ aggregates:
     Arc::new(load(&text, &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}")))
 }
 
-/// A store that outlives its task, as a disk does.
-#[derive(Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<MemoryStore>>);
-
-impl StateStore for Disk {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.lock().expect("one thread").get(family, key)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), StoreError> {
-        self.0.lock().expect("one thread").scan(family, prefix, visit)
-    }
-
-    fn scan_range(
-        &self,
-        family: Family,
-        range: (&[u8], &[u8]),
-        visit: &mut Visitor<'_>,
-    ) -> Result<(), StoreError> {
-        self.0.lock().expect("one thread").scan_range(family, range, visit)
-    }
-
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.0.lock().expect("one thread").write(changes)
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Click {
     second: i64,
@@ -114,18 +83,24 @@ pub(super) fn open(plan: &Arc<Plan>, disk: &Disk, partition: i32, window_bytes: 
     let stored = disk.get(Family::Meta, META_KEY).expect("memory");
     let meta = stored.map(|bytes| decode_meta(&bytes).expect("our bytes"));
     let judge = Arc::new(Judge::new(plan.clone(), SourceId(0)));
-    let mut task =
-        Task::open(identity, judge, Box::new(disk.clone()), (meta.as_ref(), Offset(0)), window_bytes);
+    let mut task = Task::open(
+        identity,
+        (judge, Role::Whole),
+        Box::new(disk.clone()),
+        (meta.as_ref(), Offset(0)),
+        window_bytes,
+    );
     task.own(OwnerEpoch(1), TaskCounts::default());
     task
 }
 
-/// Everything that one partition's records come to, in epochs.
+/// Everything that one partition's records come to, in epochs. Those before `muted` feed state alone, as in a replay.
 fn run(
     plan: &Arc<Plan>,
     partition: i32,
     clicks: &[Click],
     manner: &Manner,
+    muted: usize,
 ) -> (Vec<SealedEpoch>, AggregateCounts) {
     let disk = Disk::default();
     let mut task = open(plan, &disk, partition, manner.window_bytes);
@@ -141,9 +116,10 @@ fn run(
             value: Some(&value),
             headers: &Vec::new,
         };
-        task.process(&record, Effects::LIVE).expect("memory does not fail");
+        let live = offset >= muted;
+        task.process(&record, Effects { outputs: live, rows: live }).expect("memory does not fail");
         due -= 1;
-        if due == 0 || offset + 1 == clicks.len() {
+        if due == 0 || offset + 1 == clicks.len() || offset + 1 == muted {
             let mut epoch = task.seal();
             task.write(std::mem::take(&mut epoch.changes)).expect("memory");
             let found = epoch.counts.aggregates["views"];
@@ -283,7 +259,7 @@ proptest! {
         let plan = plan(size, slide);
         let (mut epochs, mut counts) = (Vec::new(), AggregateCounts::default());
         for (partition, (clicks, manner)) in partitions.iter().enumerate() {
-            let (sealed, found) = run(&plan, partition as i32, clicks, manner);
+            let (sealed, found) = run(&plan, partition as i32, clicks, manner, 0);
             epochs.push(sealed);
             counts = sum(counts, found);
         }
@@ -295,6 +271,22 @@ proptest! {
     }
 
     #[test]
+    fn a_replay_goes_on_with_the_rows_that_are_there(
+        (size, slide) in (1i64..60, 1i64..60).prop_map(|(a, b)| (a.max(b), a.min(b))),
+        clicks in clicks(100),
+        (first, second) in (manner(), manner()),
+        share in 0usize..=100,
+    ) {
+        let plan = plan(size, slide);
+        let held = clicks.len() * share / 100;
+        let (mut epochs, _) = run(&plan, 0, &clicks[..held], &first, 0);
+        // A machine without the state of the first one.
+        let (rest, _) = run(&plan, 0, &clicks, &second, held);
+        epochs.extend(rest);
+        prop_assert_eq!(table(&plan, &[epochs]), naive(&[clicks], size, slide).0);
+    }
+
+    #[test]
     fn no_manner_changes_the_hash(
         (size, slide) in (1i64..60, 1i64..60).prop_map(|(a, b)| (a.max(b), a.min(b))),
         clicks in clicks(80),
@@ -302,7 +294,7 @@ proptest! {
     ) {
         let plan = plan(size, slide);
         let last = |manner: &Manner| -> RollingHash {
-            run(&plan, 0, &clicks, manner).0.last().expect("an epoch").hash
+            run(&plan, 0, &clicks, manner, 0).0.last().expect("an epoch").hash
         };
         let whole = Manner { epochs: WHOLE.to_vec(), window_bytes: usize::MAX, restart: false };
         prop_assert_eq!(last(&manner), last(&whole));
@@ -316,7 +308,7 @@ fn rows_of_an_epoch_are_sorted_by_window_and_key() {
         .map(|i| Click { second: i * 2 + i % 7 * 3, page: (i % 3) as u8, user: Some(1), ms: None })
         .collect();
     let manner = Manner { epochs: WHOLE.to_vec(), window_bytes: usize::MAX, restart: false };
-    let (sealed, _) = run(&plan, 0, &clicks, &manner);
+    let (sealed, _) = run(&plan, 0, &clicks, &manner, 0);
     let rows = &sealed[0].deltas[&AggregateId(0)];
     assert!(rows.len() > 100);
     assert!(rows.is_sorted_by(|a, b| (a.window.start, &a.key) < (b.window.start, &b.key)));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::disk::Disk;
 use super::*;
 use crate::aggregate::Accumulator;
 use crate::codec::{META_KEY, decode_group_key, decode_meta};
@@ -40,7 +41,7 @@ fn plan() -> Arc<Plan> {
 }
 
 /// A task that goes on from what `store` holds.
-fn task(plan: &Arc<Plan>, store: MemoryStore, window_bytes: usize) -> Task {
+fn task(plan: &Arc<Plan>, store: impl StateStore + Send + 'static, window_bytes: usize) -> Task {
     let identity = TaskIdentity {
         application: plan.application.clone(),
         cluster_id: "cluster".into(),
@@ -51,7 +52,8 @@ fn task(plan: &Arc<Plan>, store: MemoryStore, window_bytes: usize) -> Task {
     let meta =
         store.get(Family::Meta, META_KEY).expect("memory").map(|b| decode_meta(&b).expect("our bytes"));
     let judge = Arc::new(Judge::new(plan.clone(), SourceId(0)));
-    let mut task = Task::open(identity, judge, Box::new(store), (meta.as_ref(), Offset(0)), window_bytes);
+    let mut task =
+        Task::open(identity, (judge, Role::Whole), Box::new(store), (meta.as_ref(), Offset(0)), window_bytes);
     task.own(OwnerEpoch(1), TaskCounts::default());
     task
 }
@@ -168,6 +170,25 @@ proptest! {
         let (_, whole, _) = run(&values, &[usize::MAX], usize::MAX);
         prop_assert_eq!(hash, whole);
     }
+}
+
+#[test]
+fn window_that_every_epoch_touches_is_read_once_however_small_the_budget() {
+    let disk = Disk::default();
+    let mut task = task(&plan(), disk.clone(), 0);
+    let mut offset = 0..;
+    let mut epoch = |seconds: &[i64]| {
+        for second in seconds {
+            feed(&mut task, offset.next().expect("endless"), &click(*second, 1, None), Effects::LIVE);
+        }
+        let sealed = task.seal();
+        task.write(sealed.changes).expect("memory");
+        disk.scans()
+    };
+    let first = epoch(&[0, 1]);
+    assert_eq!([epoch(&[2]), epoch(&[3])], [first, first], "a window in use stays");
+    assert_eq!(epoch(&[60]), first + 1, "another window");
+    assert_eq!(epoch(&[4, 61]), first + 2, "what an epoch left alone was evicted, and is read back");
 }
 
 #[test]

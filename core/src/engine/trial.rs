@@ -3,6 +3,9 @@
 //! One task per source and partition, live, with the same judge, windows and epochs as a run. Offsets are line numbers
 //! of the input, in every partition; there are no keys, no timestamps and no headers. The end of the input moves no
 //! watermark.
+//!
+//! A repartitioned source needs no hop here: its lines are spread by the text of its field, so router and internal partition
+//! of a line would have the same number, and a task that does the work of both gives the same verdicts.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,11 +24,11 @@ use crate::window::{Lateness, SessionRules, lateness};
 
 use super::report::{
     PartitionVerdicts, TrialAggregate, TrialDeadLetter, TrialLate, TrialRecord, TrialReport, TrialRow,
-    TrialValue,
+    TrialTable, TrialValue,
 };
 use super::{
-    AggregateCounts, DeltaRow, Effects, MemoryStore, Record, SealedEpoch, SessionChange, SideMessage,
-    StoreError, Task, TaskCounts, TaskIdentity, merge_deltas,
+    AggregateCounts, DeltaRow, Effects, MemoryStore, ProcessError, Record, Role, SealedEpoch, SessionChange,
+    SideMessage, StoreError, Task, TaskCounts, TaskIdentity, merge_deltas,
 };
 
 /// Records of one task per epoch.
@@ -132,7 +135,7 @@ impl TrialTask {
             plan_hash: judge.plan().hash,
         };
         let store = Box::new(MemoryStore::default());
-        let task = Task::open(identity, judge.clone(), store, (None, Offset(0)), WINDOW_BYTES);
+        let task = Task::open(identity, (judge.clone(), Role::Whole), store, (None, Offset(0)), WINDOW_BYTES);
         TrialTask { source: judge.source_id(), task, sealed: Vec::new(), waiting: 0, epoch_records }
     }
 
@@ -144,7 +147,10 @@ impl TrialTask {
             value: Some(value),
             headers: &Vec::new,
         };
-        self.task.process(&record, Effects::LIVE)?;
+        self.task.process(&record, Effects::LIVE).map_err(|error| match error {
+            ProcessError::Store(error) => error,
+            ProcessError::Refused(refusal) => StoreError::Corrupt(refusal.to_string()),
+        })?;
         self.waiting += 1;
         if self.waiting >= self.epoch_records { self.seal() } else { Ok(()) }
     }
@@ -167,12 +173,12 @@ impl TrialTask {
     }
 }
 
-/// By the text of the `keyed_by` field: a string's text, another scalar as it stands. 0 without such a text.
+/// By the text of the field that the source is keyed or repartitioned by: a string's text, another scalar as it stands. 0 without such a text.
 fn partition_of(source: &Source, value: &[u8], partitions: i32) -> Partition {
     if partitions == 1 {
         return Partition(0);
     }
-    let text = source.keyed_by.and_then(|field| field_text(value, &source.fields[field.0].name));
+    let text = source.partitioned_by().and_then(|field| field_text(value, &source.fields[field.0].name));
     text.map_or(Partition(0), |text| partition_for(Some(text.as_bytes()), Partition(0), partitions))
 }
 
@@ -203,11 +209,14 @@ fn report(plan: &Plan, tasks: &[TrialTask], commit_time: EventTime) -> Result<Tr
             Ok(table(aggregate, rows?, &of_source))
         })
         .collect::<Result<_, _>>()?;
+    let mut records = records(plan, tasks)?;
+    let record_tables = record_tables(plan, tasks, commit_time, &mut records)?;
     Ok(TrialReport {
         verdicts: tasks.iter().map(|t| verdicts(plan, t)).collect(),
         checks: checks(plan, tasks),
         aggregates,
-        records: records(plan, tasks)?.into_iter().chain(record_rows(plan, tasks, commit_time)?).collect(),
+        records,
+        record_tables,
         dead_letters: tasks.iter().flat_map(|t| dead_letters(plan, t)).collect(),
         late: tasks.iter().flat_map(|t| late(plan, t)).collect(),
     })
@@ -261,7 +270,7 @@ fn table(aggregate: &Aggregate, mut rows: Vec<TrialRow>, tasks: &[&TrialTask]) -
         let by_column = key.iter().map(|i| compare(&a.values[*i], &b.values[*i]));
         by_column.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
     });
-    TrialAggregate { name: aggregate.name.to_string(), counts, columns, rows }
+    TrialAggregate { counts, table: TrialTable { name: aggregate.name.to_string(), columns, rows } }
 }
 
 fn window_rows(
@@ -343,18 +352,24 @@ fn records(plan: &Plan, tasks: &[TrialTask]) -> Result<Vec<TrialRecord>, StoreEr
     Ok(records)
 }
 
-/// Rows of record tables: of equal keys the first, with the lower partition before the higher.
-fn record_rows(
+/// Rows of record tables, and each as a record too: of equal keys the first, with the lower partition before the higher.
+fn record_tables(
     plan: &Plan,
     tasks: &[TrialTask],
     commit_time: EventTime,
-) -> Result<Vec<TrialRecord>, StoreError> {
+    records: &mut Vec<TrialRecord>,
+) -> Result<Vec<TrialTable>, StoreError> {
+    let table = |output: &RecordTable| {
+        let (name, columns) = (output.name.to_string(), output.table.columns.clone());
+        TrialTable { name, columns, rows: Vec::new() }
+    };
+    let mut tables: Vec<TrialTable> = plan.record_tables.iter().map(table).collect();
     let mut keys = HashSet::new();
-    let mut records = Vec::new();
     for task in tasks {
         for row in task.sealed.iter().flat_map(|sealed| &sealed.outputs.rows) {
             let output = &plan.record_tables[row.output];
             if output.table.key.is_empty() || keys.insert((row.output, &row.key)) {
+                let values = with_commit_time(output, &row.values, commit_time);
                 records.push(TrialRecord {
                     output: output.name.to_string(),
                     topic: None,
@@ -362,30 +377,34 @@ fn record_rows(
                     source: source_name(plan, task),
                     partition: task.partition(),
                     key: None,
-                    value: row_object(output, &row.values, commit_time)?,
+                    value: row_object(output, &values)?,
                 });
+                tables[row.output].rows.push(TrialRow { values, is_final: true });
             }
         }
     }
-    Ok(records)
+    Ok(tables)
 }
 
-fn row_object(
+fn with_commit_time(
     output: &RecordTable,
     values: &[Value<'static>],
     commit_time: EventTime,
-) -> Result<Box<RawValue>, StoreError> {
+) -> Vec<Value<'static>> {
+    let value = |(value, is): (&Value<'static>, &SetValue)| match is {
+        SetValue::CommitTime => Value::Timestamp(commit_time),
+        SetValue::Expr(_) => value.clone(),
+    };
+    values.iter().zip(&output.values).map(value).collect()
+}
+
+fn row_object(output: &RecordTable, values: &[Value<'static>]) -> Result<Box<RawValue>, StoreError> {
     let mut json = Vec::new();
-    for ((column, value), is) in output.table.columns.iter().zip(values).zip(&output.values) {
+    for (column, value) in output.table.columns.iter().zip(values) {
         json.push(if json.is_empty() { b'{' } else { b',' });
         write_json(&Value::Text(column.name.as_ref().into()), DataType::Text, &mut json);
         json.push(b':');
-        match is {
-            SetValue::CommitTime => {
-                write_json(&Value::Timestamp(commit_time), DataType::Timestamp, &mut json)
-            }
-            SetValue::Expr(_) => write_json(value, column.data_type, &mut json),
-        }
+        write_json(value, column.data_type, &mut json);
     }
     json.push(b'}');
     RawValue::from_string(String::from_utf8_lossy(&json).into_owned())

@@ -3,8 +3,8 @@
 //! A record is kept once, in its slice (`window::Frame`); a bucket is all keys of one slice of one aggregate. It is loaded
 //! whole by one scan when a record first falls into it, changed in memory, and its dirty entries leave as one sorted run of
 //! changes per epoch. Rows of windows are combined from slices when the epoch is sealed, so what a record costs does not
-//! depend on how many windows hold it. Clean buckets are evicted by age once the budget is exceeded, and read back on
-//! demand: state may exceed memory, the slices that one epoch touches may not.
+//! depend on how many windows hold it. Clean buckets that the last epoch did not touch are evicted by age once the budget is
+//! exceeded, and read back on demand: state may exceed memory, the slices that one epoch touches may not.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,6 +19,16 @@ use crate::window::{Arrival, Frame, Horizon};
 use super::bucket::{Addition, Bucket};
 use super::combine::Slices;
 use super::{Change, DeltaRow, Family, StateStore, StoreError};
+
+const HOP_BITS: u32 = 14;
+/// Neither a repartitioned source nor its internal topic may have more partitions.
+pub const MAX_HOP_PARTITIONS: i32 = 1 << HOP_BITS;
+
+/// The windows of one aggregate; of an internal topic's task, those of one source partition.
+///
+/// Why by source: what a slice holds of a window depends on when the watermark passed the window, and only the watermark
+/// of one source partition never goes back.
+pub type WindowsOf = (AggregateId, Option<Partition>);
 
 /// What a row of an epoch takes beside its key, accumulators and sketches.
 const ROW_BYTES: usize = 96;
@@ -40,6 +50,7 @@ pub struct Windows {
 #[derive(Debug)]
 struct AggregateWindows {
     id: AggregateId,
+    source: Option<Partition>,
     name: Arc<str>,
     frame: Frame,
     allowed_lateness: Span,
@@ -72,8 +83,8 @@ impl Windows {
     }
 
     /// How a record at `at` stands to the windows of an aggregate.
-    pub fn judge(&mut self, id: AggregateId, at: EventTime, watermark: Option<EventTime>) -> Arrival {
-        let index = self.index_of(id);
+    pub fn judge(&mut self, of: WindowsOf, at: EventTime, watermark: Option<EventTime>) -> Arrival {
+        let index = self.index_of(of);
         self.aggregates[index].horizon.arrival(at, watermark)
     }
 
@@ -81,10 +92,10 @@ impl Windows {
     pub fn add(
         &mut self,
         store: &dyn StateStore,
-        (id, arrival): (AggregateId, &Arrival),
+        (of, arrival): (WindowsOf, &Arrival),
         addition: &Addition<'_>,
     ) -> Result<(), StoreError> {
-        let index = self.index_of(id);
+        let index = self.index_of(of);
         let kept = &mut self.aggregates[index];
         kept.close(arrival.live_from, self.partition);
         let bucket = match kept.buckets.get_mut(&arrival.slice) {
@@ -109,12 +120,27 @@ impl Windows {
         self.row_bytes
     }
 
-    fn index_of(&self, id: AggregateId) -> usize {
-        let found = self.aggregates.iter().position(|a| a.id == id);
-        found.expect("an aggregate that matched is one of this source's")
+    /// Makes room for the windows of a source partition, of which local state may hold some.
+    pub fn know(&mut self, source: Partition) {
+        let ids: Vec<AggregateId> =
+            self.aggregates.iter().filter(|a| a.source.is_none()).map(|a| a.id).collect();
+        for id in ids {
+            self.index_of((id, Some(source)));
+        }
     }
 
-    /// Takes what changed since the last call: changes of local state and deltas of result rows, both sorted.
+    fn index_of(&mut self, of: WindowsOf) -> usize {
+        if let Some(found) = self.aggregates.iter().position(|a| (a.id, a.source) == of) {
+            return found;
+        }
+        let plain = self.aggregates.iter().find(|a| a.id == of.0 && a.source.is_none());
+        let plain = plain.expect("an aggregate that matched is one of this source's");
+        self.aggregates.push(plain.of_source(of.1));
+        self.aggregates.len() - 1
+    }
+
+    /// Takes what changed since the last call: changes of local state, and deltas of result rows by aggregate; those of each
+    /// source partition are sorted.
     pub fn seal(&mut self, changes: &mut Vec<Change>) -> BTreeMap<AggregateId, Vec<DeltaRow>> {
         self.clock += 1;
         self.row_bytes = 0;
@@ -124,20 +150,24 @@ impl Windows {
             kept.combine(EventTime(i64::MAX), self.partition, &mut rows);
             for (start, bucket) in kept.buckets.iter_mut().filter(|(_, bucket)| !bucket.is_clean()) {
                 let before = bucket.bytes;
-                bucket.write(&window_prefix(&kept.name, *start), changes);
+                bucket.write(&window_prefix(&kept.name, kept.source, *start), changes);
                 self.bytes = self.bytes + bucket.bytes - before;
             }
             if !rows.is_empty() {
-                deltas.insert(kept.id, rows);
+                deltas.entry(kept.id).or_insert_with(Vec::new).append(&mut rows);
             }
         }
         deltas
     }
 
-    /// Forgets slices that no record can reach any more at `watermark`.
-    pub fn expire(&mut self, watermark: Option<EventTime>, changes: &mut Vec<Change>) {
-        let Some(watermark) = watermark else { return };
+    /// Forgets slices that no record can reach any more at the watermark of their source partition.
+    pub fn expire(
+        &mut self,
+        watermark: impl Fn(Option<Partition>) -> Option<EventTime>,
+        changes: &mut Vec<Change>,
+    ) {
         for kept in &mut self.aggregates {
+            let Some(watermark) = watermark(kept.source) else { continue };
             let live = kept.frame.live_from(watermark, kept.allowed_lateness);
             let before = kept.dropped_before.unwrap_or(EventTime(0));
             if live <= before {
@@ -149,13 +179,15 @@ impl Windows {
             kept.dropped_before = Some(live);
             changes.push(Change::DeleteRange {
                 family: Family::Windows,
-                from: window_prefix(&kept.name, before),
-                to: window_prefix(&kept.name, live),
+                from: window_prefix(&kept.name, kept.source, before),
+                to: window_prefix(&kept.name, kept.source, live),
             });
         }
     }
 
-    /// Evicts the buckets that were touched longest ago until the budget holds.
+    /// Evicts the buckets that were touched longest ago until the budget holds, or only those of the last epoch are left.
+    ///
+    /// Why these stay: the next epoch is likely to touch them again, and each reading is of all their keys.
     ///
     /// Order: only after the changes of every sealed epoch were written, or an evicted bucket would be read back old.
     pub fn evict(&mut self) {
@@ -165,8 +197,9 @@ impl Windows {
         let buckets = self.aggregates.iter().enumerate().flat_map(|(i, kept)| {
             kept.buckets.iter().map(move |(start, bucket)| (bucket.touched, i, *start, bucket.is_clean()))
         });
+        let last_epoch = self.clock - 1;
         let mut oldest: Vec<_> =
-            buckets.filter(|(touched, .., clean)| *clean && *touched < self.clock).collect();
+            buckets.filter(|(touched, .., clean)| *clean && *touched < last_epoch).collect();
         oldest.sort_unstable();
         for (_, i, start, _) in oldest {
             if let Some(bucket) = self.aggregates[i].buckets.remove(&start) {
@@ -187,6 +220,7 @@ impl AggregateWindows {
             ROW_BYTES + aggregate.select.len() * size_of::<Accumulator>() + sketches * SKETCH_BYTES;
         AggregateWindows {
             id,
+            source: None,
             name: aggregate.name.clone(),
             frame,
             allowed_lateness: aggregate.allowed_lateness,
@@ -201,10 +235,32 @@ impl AggregateWindows {
         }
     }
 
+    /// The same aggregate's windows of one source partition, empty.
+    fn of_source(&self, source: Option<Partition>) -> AggregateWindows {
+        AggregateWindows {
+            source,
+            name: self.name.clone(),
+            horizon: Horizon::new(self.frame, self.allowed_lateness),
+            empty: self.empty.clone(),
+            buckets: BTreeMap::new(),
+            dropped_before: None,
+            closed_before: EventTime(i64::MIN),
+            closed: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// Which sketches are these windows' own, of a task of `partition`.
+    ///
+    /// Why: a sketch replaces the one before it, and so must hold all that its writer has seen.
+    fn sketches_of(&self, partition: Partition) -> Partition {
+        self.source.map_or(partition, |source| Partition(source.0 << HOP_BITS | partition.0))
+    }
+
     /// Brings a slice, and those it shares a window with if rows need them, into memory for this epoch; answers how
     /// many bytes that took.
     fn load(&mut self, store: &dyn StateStore, slice: EventTime, clock: u64) -> Result<usize, StoreError> {
-        let AggregateWindows { name, frame, whole, empty, buckets, dropped_before, .. } = self;
+        let AggregateWindows { source, name, frame, whole, empty, buckets, dropped_before, .. } = self;
         let mut bytes = 0;
         for start in frame.neighbours(slice).filter(|start| *whole || *start == slice) {
             if Some(start) < *dropped_before {
@@ -213,7 +269,7 @@ impl AggregateWindows {
             let bucket = match buckets.entry(start) {
                 Entry::Occupied(found) => found.into_mut(),
                 Entry::Vacant(free) => {
-                    let bucket = Bucket::load(store, &window_prefix(name, start), empty.len())?;
+                    let bucket = Bucket::load(store, &window_prefix(name, *source, start), empty.len())?;
                     bytes += bucket.bytes;
                     free.insert(bucket)
                 }
@@ -244,7 +300,7 @@ impl AggregateWindows {
 
     /// Appends the rows of windows that start before `below` and are not closed.
     fn combine(&mut self, below: EventTime, partition: Partition, rows: &mut Vec<DeltaRow>) {
-        let frame = self.frame;
+        let (frame, partition) = (self.frame, self.sketches_of(partition));
         let from = if frame.is_tumbling() { EventTime(i64::MIN) } else { self.closed_before };
         let asked =
             self.buckets.range_mut(from..).take_while(|(slice, _)| frame.first_start(**slice) < below);

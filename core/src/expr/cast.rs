@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::EvalError;
+use super::error::{EvalError, invalid, out_of_range};
 use super::time;
 use crate::model::{DataType, Value, canonical_inet};
 
@@ -56,23 +56,6 @@ fn cast_text<'r>(text: Cow<'r, str>, from: DataType, to: DataType) -> Result<Val
         ),
         DataType::Text | DataType::Json | DataType::Numeric => Value::Text(text),
     })
-}
-
-/// A value's text for an error, cut where it is long.
-pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 64;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
-pub(super) fn invalid(data_type: &str, text: &str) -> EvalError {
-    EvalError(format!("invalid text for {data_type}: {}", quoted(text)))
-}
-
-fn out_of_range(data_type: &str, text: &str) -> EvalError {
-    EvalError(format!("{data_type} out of range: {}", quoted(text)))
 }
 
 /// Decimal, hexadecimal (`0x`), octal (`0o`) or binary (`0b`) digits, with single underscores between digits.

@@ -27,6 +27,7 @@ mod canonical;
 mod cast;
 mod check;
 mod condition;
+mod error;
 mod eval;
 mod functions;
 mod like;
@@ -45,9 +46,25 @@ mod random_tests;
 #[cfg(test)]
 mod tests;
 
+pub use error::EvalError;
 pub use parse::{is_commit_time, parse, parse_aggregate, parse_condition};
 
 use node::Node;
+
+/// The text by which records are spread over partitions: what a cast to text gives, with one zero.
+///
+/// # Errors
+/// Where the cast raises, which no value of a declared field makes it do.
+pub fn spreading_text<'r>(value: &Value<'r>, from: DataType) -> Result<std::borrow::Cow<'r, str>, EvalError> {
+    let value = match value {
+        Value::Double(v) => Value::Double(v + 0.0),
+        other => other.clone(),
+    };
+    match cast::cast(value, from, DataType::Text)? {
+        Value::Text(text) => Ok(text),
+        other => Err(EvalError(format!("{other:?} has no text"))),
+    }
+}
 
 /// A field an expression may name: position in the row, type, and whether it can be null.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +81,6 @@ pub struct Expr {
     nullable: bool,
     node: Node,
 }
-
-/// Why an expression raised; makes the record `EXPRESSION_ERROR`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EvalError(pub String);
 
 /// A problem in an expression: where in its text, what is wrong, and what may have been meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

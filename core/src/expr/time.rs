@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Timelike, Utc};
 
 use super::EvalError;
-use super::cast::{invalid, quoted};
+use super::error::{invalid, quoted};
 use crate::model::{DataType, Date, EventTime, Span, Value};
 
 const SECOND: i64 = 1_000_000;

@@ -2,7 +2,7 @@
 //!
 //! What stands in here is the identity of the results: a change of it is a new pipeline version. Left out are
 //! connections, `commit_interval`, tests and the name; and of a source what changes no value: `create`, `start`
-//! (resolved once and recorded), `keyed_by` (a promise) and `idle_after` (only for readers).
+//! (resolved once and recorded), `keyed_by` (a promise), how many partitions an internal topic gets (its own count stands) and `idle_after` (only for readers).
 //!
 //! | line | fields |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `field` | name type encoding required |
 //! | `check` | name on_fail expression |
 //! | `dedup` | within, key expressions; only where there is one |
+//! | `repartition` | the field; only where there is one |
 //! | `dead_letters` | table |
 //! | `aggregate` | name source window size, of a sliding one slide, of a session gap and longest duration, lateness condition |
 //! | `by` | column expression |
@@ -79,6 +80,9 @@ impl Lines {
             &optional(source.dead_letter_topic.as_deref()),
             &optional(source.late_topic.as_deref()),
         ]);
+        if let Some(hop) = &source.repartition {
+            self.line(&["repartition", &quoted(&source.fields[hop.by.0].name)]);
+        }
         for field in &source.fields {
             let (data_type, encoding) = (field.data_type.to_string(), word(&field.encoding));
             self.line(&["field", &quoted(&field.name), &data_type, &encoding, &field.required.to_string()]);

@@ -9,13 +9,14 @@ use super::connection::connections;
 use super::keys::{BAD_DATA, FILE, LATE};
 use super::names::Name;
 use super::open::{Fields, named};
-use super::plan::{DEFAULT_COMMIT_INTERVAL, Plan, RecordOutput, RecordTable};
+use super::plan::{DEFAULT_COMMIT_INTERVAL, Plan, RecordOutput};
 use super::problem::Problems;
 use super::raw::Item;
 use super::record::{self, MAX_SET, Recorded, record};
+use super::repartition::name_topic;
 use super::scalar::{self, duration, integer};
 use super::source::{Checked, MAX_SPAN, Placed, optional, source, topic_is_usable};
-use super::test_case::{Aggregates, tests};
+use super::test_case::{Aggregates, RecordTables, Tables, tests};
 use crate::model::Span;
 
 /// Most of each, in one file.
@@ -50,6 +51,13 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
     let connections = keys.get("connections").and_then(|item| connections(&item, problems));
     let mut sources = keys.get("sources").map_or_else(Vec::new, |item| sources(&item, problems));
     let mut topics = Topics::inputs(&sources, problems);
+    if let Some(application) = application {
+        for source in &mut sources {
+            if let Some(placed) = name_topic(application, source, problems) {
+                topics.claim(&placed, Use::Hop(source.name.clone()), problems);
+            }
+        }
+    }
     let dead_letter_table = bad_data(keys.get("bad_data"), &mut sources, &mut topics, problems);
     let allowed_lateness = late(keys.get("late"), &mut sources, &mut topics, problems);
     let mut context = Context { sources: &sources, allowed_lateness, tables: Default::default() };
@@ -65,7 +73,8 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
             .add(root.named, "", "the pipeline has no output")
             .hint("add an aggregate under `aggregates`, or a topic or table under `records`");
     }
-    let tests = keys.get("tests").map_or_else(Vec::new, |item| tests(&item, &sources, &aggregates, problems));
+    let known = Tables { aggregates: &aggregates, records: &record_tables };
+    let tests = keys.get("tests").map_or_else(Vec::new, |item| tests(&item, &sources, &known, problems));
     if !problems.is_empty() || version.is_none() {
         return None;
     }
@@ -77,7 +86,7 @@ pub(super) fn check(root: &Item<'_>, problems: &mut Problems<'_>) -> Option<Plan
         dead_letter_table: dead_letter_table?,
         aggregates: aggregates.into_iter().map(|(_, a)| a).collect::<Option<_>>()?,
         records,
-        record_tables,
+        record_tables: record_tables.into_iter().map(|(_, table)| table).collect::<Option<_>>()?,
         tests,
         hash: 0,
     };
@@ -99,6 +108,7 @@ struct Topics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Use {
     Input(Arc<str>),
+    Hop(Arc<str>),
     DeadLetters,
     Late,
     Records(String),
@@ -128,6 +138,7 @@ impl Topics {
         }
         let taken = match before {
             Use::Input(source) => format!("the topic `{topic}` is read by the source `{source}` already"),
+            Use::Hop(source) => format!("the source `{source}` is repartitioned through the topic `{topic}`"),
             Use::DeadLetters => format!("the topic `{topic}` takes dead letters already"),
             Use::Late => format!("the topic `{topic}` takes late records already"),
             Use::Records(name) => format!("the topic `{topic}` is written by `{name}` already"),
@@ -202,7 +213,9 @@ fn topic_of_each(
     for (index, source) in sources.iter().enumerate() {
         let topic: Arc<str> = template.replace("{source}", &source.name).into();
         let placed = Placed { topic, at: item.node.at, path: item.path.clone() };
-        if topic_is_usable(&placed.topic, item, problems) && topics.claim(&placed, of.clone(), problems) {
+        if topic_is_usable(&placed.topic, (placed.at, &placed.path), problems)
+            && topics.claim(&placed, of.clone(), problems)
+        {
             found.push((index, placed.topic));
         }
     }
@@ -217,13 +230,13 @@ fn aggregates(item: &Item<'_>, context: &mut Context<'_>, problems: &mut Problem
         .collect()
 }
 
-/// Outputs to topics, and to tables; those with problems are left out.
+/// Outputs to topics, without those that have problems; and to tables, or to what has problems.
 fn records(
     item: &Item<'_>,
     mut context: record::Context<'_>,
     topics: &mut Topics,
     problems: &mut Problems<'_>,
-) -> (Vec<RecordOutput>, Vec<RecordTable>) {
+) -> (Vec<RecordOutput>, RecordTables) {
     let outputs = named(item, Name::Plain, (0, MAX_RECORDS), problems).unwrap_or_default();
     let (mut records, mut tables) = (Vec::new(), Vec::new());
     let mut set_names: HashMap<usize, HashSet<Arc<str>>> = HashMap::new();
@@ -243,8 +256,8 @@ fn records(
                 }
                 records.push(output);
             }
-            Some(Recorded::Table(table)) => tables.push(table),
-            None => {}
+            Some(Recorded::Table(table)) => tables.push(((*name).to_owned(), Some(table))),
+            None => tables.push(((*name).to_owned(), None)),
         }
     }
     (records, tables)

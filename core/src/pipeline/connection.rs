@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{CONNECTIONS, OWNED_SETTINGS, POSTGRES};
+use super::keys::{CONNECTIONS, POSTGRES};
 use super::names::Name;
 use super::open::{Fields, named};
 use super::plan::Connections;
@@ -65,3 +65,32 @@ fn url(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<String> {
         .hint("postgres://user:password@host:5432/database, or leave it out to use PG* or DB_*");
     None
 }
+
+/// Kafka settings a file may not name, and why.
+pub(super) static OWNED_SETTINGS: &[(&str, &str)] = &[
+    ("group.id", "the consumer group is the pipeline's `name`"),
+    ("group.instance.id", "it derives from the instance's identity"),
+    ("group.protocol", "partitions move by the classic protocol"),
+    ("group.protocol.type", "partitions move by the classic protocol"),
+    ("group.remote.assignor", "partitions move by the classic protocol"),
+    ("client.id", "it derives from the pipeline's `name`"),
+    ("transactional.id", "it derives from the pipeline's `name` and is a fence"),
+    ("transaction.timeout.ms", "it must stay below the session's time-out"),
+    ("session.timeout.ms", "it must stay above the transaction's time-out"),
+    ("partition.assignment.strategy", "mixing strategies stops the group"),
+    ("enable.auto.commit", "offsets are committed with their results"),
+    ("auto.commit.interval.ms", "offsets are committed with their results"),
+    ("auto.commit.enable", "offsets are committed with their results"),
+    ("enable.auto.offset.store", "offsets are committed with their results"),
+    ("auto.offset.reset", "say `start` in the source; nothing resets by itself"),
+    ("isolation.level", "only committed records are read"),
+    ("enable.idempotence", "outputs are transactional"),
+    ("acks", "outputs are transactional"),
+    ("request.required.acks", "outputs are transactional"),
+    ("delivery.report.only.error", "the commit counts on it"),
+    ("partitioner", "a key's partition is that of Java's client"),
+    ("fetch.queue.backoff.ms", "the default would add a second of delay"),
+    ("enable.partition.eof", "the consumer's loop counts on it"),
+    ("statistics.interval.ms", "metrics set it"),
+    ("metadata.broker.list", "say bootstrap.servers"),
+];

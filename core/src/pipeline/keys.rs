@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `FILE` | `version name commit_interval connections sources bad_data late aggregates records tests` |
 //! | `CONNECTIONS` | `kafka postgres` |
-//! | `SOURCE` | `topic fields event_time watermark keyed_by start checks dedup max_record_bytes` |
+//! | `SOURCE` | `topic fields event_time watermark keyed_by repartition_by start checks dedup max_record_bytes` |
 //! | `AGGREGATE` | `from where window by select to allowed_lateness` |
 //! | `RECORDS` | `from set to` |
 //! | `TEST` | `name given expect` |
@@ -175,6 +175,12 @@ pub(super) static SOURCE: Block = Block {
         may("watermark", Shape::Block(&WATERMARK), "How far event time has come."),
         may("keyed_by", Shape::Text(Name::Field), "A promise: the topic is partitioned by this field."),
         may(
+            "repartition_by",
+            Shape::OneOf(&[Shape::Text(Name::Field), Shape::Block(&REPARTITION)]),
+            "Instead of keyed_by, where producers send no key: copy the records through a topic of the pipeline's own, \
+             partitioned by this field.",
+        ),
+        may(
             "start",
             Shape::WordOrTime(STARTS),
             "Where partitions never seen before begin: earliest (default), latest or a time.",
@@ -183,7 +189,21 @@ pub(super) static SOURCE: Block = Block {
         may("dedup", Shape::Block(&DEDUP), "Count only the first of several records with one key."),
         may("max_record_bytes", Shape::Size, "Larger values are dead letters. Default 1MiB."),
     ],
-    later: &[later("repartition_by", "repartitioning", "key the topic by that field at its producer")],
+    later: &[],
+};
+
+pub(super) static REPARTITION: Block = Block {
+    name: "repartition",
+    doc: "The field that records are spread by anew, and over how many partitions.",
+    keys: &[
+        must("field", Shape::Text(Name::Field), "The field, declared with `!`, of any type but json."),
+        may(
+            "partitions",
+            Shape::Integer(PARTITIONS.0, PARTITIONS.1),
+            "How many partitions the internal topic is made with. Default: as many as the source's topic has.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(super) static TOPIC: Block = Block {
@@ -297,7 +317,7 @@ pub(super) static AGGREGATE: Block = Block {
                 Shape::Named(Name::Identifier, &Shape::Expression),
             ])),
             "Fields, or {column: expression}; one row per window and values of these. Of sessions, the field the source is \
-             keyed by must be one of them.",
+             keyed or repartitioned by must be one of them.",
         ),
         may(
             "select",
@@ -445,13 +465,13 @@ pub(super) static TEST: Block = Block {
         must(
             "expect",
             Shape::Named(
-                Name::Identifier,
+                Name::Plain,
                 &Shape::OneOf(&[
                     Shape::Block(&ROW_COUNT),
                     Shape::List(&Shape::Named(Name::Identifier, &Shape::Value)),
                 ]),
             ),
-            "Rows of each aggregate, in the columns named, or how many there are.",
+            "Rows of aggregates and of record tables, in the columns named, or how many there are.",
         ),
     ],
     later: &[],
@@ -463,32 +483,3 @@ pub(super) static ROW_COUNT: Block = Block {
     keys: &[must("rows", Shape::Integer(ROWS.0, ROWS.1), "The number of rows.")],
     later: &[],
 };
-
-/// Kafka settings a file may not name, and why.
-pub(super) static OWNED_SETTINGS: &[(&str, &str)] = &[
-    ("group.id", "the consumer group is the pipeline's `name`"),
-    ("group.instance.id", "it derives from the instance's identity"),
-    ("group.protocol", "partitions move by the classic protocol"),
-    ("group.protocol.type", "partitions move by the classic protocol"),
-    ("group.remote.assignor", "partitions move by the classic protocol"),
-    ("client.id", "it derives from the pipeline's `name`"),
-    ("transactional.id", "it derives from the pipeline's `name` and is a fence"),
-    ("transaction.timeout.ms", "it must stay below the session's time-out"),
-    ("session.timeout.ms", "it must stay above the transaction's time-out"),
-    ("partition.assignment.strategy", "mixing strategies stops the group"),
-    ("enable.auto.commit", "offsets are committed with their results"),
-    ("auto.commit.interval.ms", "offsets are committed with their results"),
-    ("auto.commit.enable", "offsets are committed with their results"),
-    ("enable.auto.offset.store", "offsets are committed with their results"),
-    ("auto.offset.reset", "say `start` in the source; nothing resets by itself"),
-    ("isolation.level", "only committed records are read"),
-    ("enable.idempotence", "outputs are transactional"),
-    ("acks", "outputs are transactional"),
-    ("request.required.acks", "outputs are transactional"),
-    ("delivery.report.only.error", "the commit counts on it"),
-    ("partitioner", "a key's partition is that of Java's client"),
-    ("fetch.queue.backoff.ms", "the default would add a second of delay"),
-    ("enable.partition.eof", "the consumer's loop counts on it"),
-    ("statistics.interval.ms", "metrics set it"),
-    ("metadata.broker.list", "say bootstrap.servers"),
-];

@@ -1,6 +1,7 @@
 //! From a place inside a scalar's text to the place in the file.
 
-use super::raw::{Position, Scalar, Style};
+use super::problem::Position;
+use super::raw::{Scalar, Style};
 
 /// Where the character `offset` of a scalar's text stands in the file; the scalar's start where the two texts
 /// cannot be matched (an escape other than of quote or backslash).

@@ -24,6 +24,7 @@ mod problem;
 mod raw;
 mod record;
 mod record_table;
+mod repartition;
 mod scalar;
 mod schema;
 mod session;

@@ -61,7 +61,9 @@ pub struct Source {
     pub fields: Vec<Field>,
     pub event_time: FieldId,
     pub watermark: WatermarkSpec,
+    /// A promise of the topic's producers; none where the source is repartitioned.
     pub keyed_by: Option<FieldId>,
+    pub repartition: Option<Repartition>,
     pub start: Start,
     pub checks: Vec<Check>,
     pub dedup: Option<DedupSpec>,
@@ -69,6 +71,17 @@ pub struct Source {
     pub max_record_bytes: usize,
     pub dead_letter_topic: Option<Arc<str>>,
     pub late_topic: Option<Arc<str>>,
+}
+
+/// A source's records are copied through a topic of the pipeline's own, keyed by a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repartition {
+    /// Required, and not json.
+    pub by: FieldId,
+    /// `{application}.{source}.by-{field}`
+    pub topic: Arc<str>,
+    /// Partitions to create it with; `None`: as many as the source's topic has.
+    pub partitions: Option<i32>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +162,7 @@ pub enum Window {
     /// One window of `size` starts at every multiple of `slide`, which is not longer.
     Sliding { size: Span, slide: Span },
     /// Records of one key that are no further apart than `gap`, and no more than `max_duration` in all. The source's
-    /// field `keyed_by` is one of the key's.
+    /// field it is partitioned by is one of the key's.
     Session { gap: Span, max_duration: Option<Span> },
 }
 
@@ -306,8 +319,16 @@ pub struct TestCase {
 
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    pub aggregate: AggregateId,
+    pub table: TableId,
     pub rows: ExpectedRows,
+}
+
+/// A table that a test can expect rows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableId {
+    Aggregate(AggregateId),
+    /// Index of a record output in `Plan::record_tables`.
+    Records(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -318,11 +339,30 @@ pub enum ExpectedRows {
     Rows(Vec<Vec<(Arc<str>, Value<'static>)>>),
 }
 
+impl Source {
+    /// The field all records of one value of which lie in one partition.
+    pub fn partitioned_by(&self) -> Option<FieldId> {
+        self.repartition.as_ref().map(|hop| hop.by).or(self.keyed_by)
+    }
+
+    /// The topic whose partitions hold windows, sessions and ids: the internal one where there is one.
+    pub fn state_topic(&self) -> &Arc<str> {
+        self.repartition.as_ref().map_or(&self.topic, |hop| &hop.topic)
+    }
+}
+
 impl Plan {
-    /// Whether any output goes to Kafka, so that the group offset is a witness of its own.
+    /// Whether anything goes to Kafka, so that the group offset is a witness of its own.
     pub fn has_kafka_outputs(&self) -> bool {
-        !self.records.is_empty()
-            || self.sources.iter().any(|s| s.dead_letter_topic.is_some() || s.late_topic.is_some())
+        let writes =
+            |s: &Source| s.dead_letter_topic.is_some() || s.late_topic.is_some() || s.repartition.is_some();
+        !self.records.is_empty() || self.sources.iter().any(writes)
+    }
+
+    /// Every topic that is read: those of the sources, and the internal ones.
+    pub fn input_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        let own = self.sources.iter().map(|s| &s.topic);
+        own.chain(self.sources.iter().filter_map(|s| s.repartition.as_ref()).map(|hop| &hop.topic))
     }
 
     /// The largest `max_record_bytes` of all sources.

@@ -3,13 +3,33 @@
 use std::fmt;
 
 use hashbrown::HashSet;
-
-use super::raw::Position;
+use saphyr_parser::Marker;
 
 /// More than this is no help to a person; the first ones by position are kept.
 pub const MAX_PROBLEMS: usize = 200;
 /// Longer words are not compared with the known ones.
 const MAX_COMPARED_CHARS: usize = 64;
+
+/// A place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// Characters before it.
+    pub index: usize,
+}
+
+impl Position {
+    pub const START: Position = Position { line: 1, column: 1, index: 0 };
+}
+
+impl From<Marker> for Position {
+    fn from(marker: Marker) -> Position {
+        Position { line: marker.line(), column: marker.col() + 1, index: marker.index() }
+    }
+}
 
 /// One fault of a pipeline file. The file's name is added by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]

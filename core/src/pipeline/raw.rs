@@ -6,35 +6,14 @@
 use std::borrow::Cow;
 
 use hashbrown::HashMap;
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::problem::Problems;
+use super::problem::{Position, Problems};
 
 /// A longer file is refused before it is parsed.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// How deep lists and maps may nest, the file itself being 1.
 pub const MAX_DEPTH: usize = 24;
-
-/// A place in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// Characters before it.
-    pub index: usize,
-}
-
-impl Position {
-    pub const START: Position = Position { line: 1, column: 1, index: 0 };
-}
-
-impl From<Marker> for Position {
-    fn from(marker: Marker) -> Position {
-        Position { line: marker.line(), column: marker.col() + 1, index: marker.index() }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {

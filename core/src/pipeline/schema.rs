@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Block, FILE, Key, OWNED_SETTINGS, REPEATS, Shape};
+use super::connection::OWNED_SETTINGS;
+use super::keys::{Block, FILE, Key, REPEATS, Shape};
 use super::names::Name;
 use super::source::FIELD_TYPES;
 

@@ -24,7 +24,8 @@ pub(super) fn window(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Win
     Some(Window::Session { gap: gap?, max_duration: max_duration? })
 }
 
-/// Whether all records of a session lie in one partition of the source: the field it is keyed by must be one of the key's,
+/// Whether all records of a session lie in one partition of the source: the field it is keyed or
+/// repartitioned by must be one of the key's,
 /// as it stands.
 ///
 /// Why: a session is merged from records, not from parts of it, so one task has to see them all.
@@ -34,25 +35,29 @@ pub(super) fn one_partition(
     by: &[GroupBy],
     problems: &mut Problems<'_>,
 ) -> bool {
-    let keyed_by = source.keyed_by;
-    if keyed_by.is_some_and(|field| by.iter().any(|group| group.expr.as_field() == Some(field.0))) {
+    let split_by = source.partitioned_by();
+    if split_by.is_some_and(|field| by.iter().any(|group| group.expr.as_field() == Some(field.0))) {
         return true;
     }
     let name = &source.name;
     let of_key = by.iter().find_map(|group| Some(&source.fields[group.expr.as_field()?].name));
-    let message = match (keyed_by, of_key) {
+    let message = match (split_by, of_key) {
         (Some(field), _) => format!(
-            "sessions need all records of their key in one partition, and the source `{name}` is keyed by `{}`, which is \
+            "sessions need all records of their key in one partition, and the source `{name}` is {} by `{}`, which is \
              not a column of `by`",
+            if source.repartition.is_some() { "repartitioned" } else { "keyed" },
             source.fields[field.0].name
         ),
         (None, _) => {
             format!(
-                "sessions need all records of their key in one partition, and the source `{name}` has no `keyed_by`"
+                "sessions need all records of their key in one partition, and the source `{name}` is neither keyed nor repartitioned"
             )
         }
     };
-    let hint = match (keyed_by, of_key) {
+    let hint = match (split_by, of_key) {
+        (Some(_), Some(of_key)) if source.repartition.is_some() => {
+            format!("say sources.{name}.repartition_by: {of_key}")
+        }
         (_, Some(of_key)) => format!(
             "if the topic's producers key it by `{of_key}`, say sources.{name}.keyed_by: {of_key}; if they do not, \
              sources.{name}.repartition_by: {of_key}"

@@ -11,8 +11,9 @@ use super::open::{Fields, list, named, unique};
 use super::plan::{
     Check, DedupSpec, Encoding, Field, FieldId, OnFail, Source, SourceId, Start, WatermarkSpec,
 };
-use super::problem::Problems;
-use super::raw::{Item, Kind, Position};
+use super::problem::{Position, Problems};
+use super::raw::{Item, Kind};
+use super::repartition::{not_keyed_too, repartition};
 use super::scalar::{self, duration, expected, integer, size, text};
 use crate::expr::{Expr, FieldType};
 use crate::model::{DataType, Span};
@@ -46,6 +47,8 @@ pub(super) struct Checked {
     pub name: Arc<str>,
     pub scope: Scope,
     pub topic: Option<Placed>,
+    /// Where it is repartitioned, and what the internal topic is called behind the pipeline's name.
+    pub hop: Option<Placed>,
     pub source: Option<Source>,
 }
 
@@ -59,7 +62,8 @@ pub(super) struct Placed {
 
 /// Checks one source. Topics of dead letters and late records are filled in by the caller.
 pub(super) fn source(name: &str, item: &Item<'_>, problems: &mut Problems<'_>) -> Checked {
-    let mut checked = Checked { name: name.into(), scope: Scope::default(), topic: None, source: None };
+    let mut checked =
+        Checked { name: name.into(), scope: Scope::default(), topic: None, hop: None, source: None };
     if let Some(keys) = Fields::open(item, &SOURCE, problems) {
         checked.source = parts(&keys, &mut checked, problems);
     }
@@ -75,6 +79,9 @@ fn parts(keys: &Fields<'_>, checked: &mut Checked, problems: &mut Problems<'_>) 
         keys.get("event_time").and_then(|item| event_time(&item, &fields, &checked.scope, problems));
     let watermark = watermark(keys.get("watermark"), problems);
     let keyed_by = optional(keys.get("keyed_by"), |item| field(item, &checked.scope, problems));
+    not_keyed_too(keys.get("keyed_by").as_ref(), keys.get("repartition_by").as_ref(), problems);
+    let repartition =
+        optional(keys.get("repartition_by"), |item| repartition(item, &fields, checked, problems));
     let start = optional(keys.get("start"), |item| start(item, problems));
     let checks = keys.get("checks").map_or_else(Vec::new, |item| checks(&item, &checked.scope, problems));
     let dedup = optional(keys.get("dedup"), |item| dedup(item, &checked.scope, problems));
@@ -92,6 +99,7 @@ fn parts(keys: &Fields<'_>, checked: &mut Checked, problems: &mut Problems<'_>) 
         event_time: event_time?,
         watermark: watermark?,
         keyed_by: keyed_by?,
+        repartition: repartition?,
         start: start?.unwrap_or(Start::Earliest),
         checks,
         dedup: dedup?,
@@ -158,19 +166,15 @@ fn topic(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<(Placed, Option
 pub(super) fn topic_name(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Placed> {
     let name = scalar::name(item, Name::Topic, problems)?;
     let placed = Placed { topic: name.into(), at: item.node.at, path: item.path.clone() };
-    topic_is_usable(name, item, problems).then_some(placed)
+    topic_is_usable(name, (item.node.at, &item.path), problems).then_some(placed)
 }
 
 /// Whether Kafka takes a topic of this name from a client.
-pub(super) fn topic_is_usable(name: &str, item: &Item<'_>, problems: &mut Problems<'_>) -> bool {
+pub(super) fn topic_is_usable(name: &str, (at, path): (Position, &str), problems: &mut Problems<'_>) -> bool {
     let usable = Name::Topic.allows(name)
         && !matches!(name, "." | ".." | "__consumer_offsets" | "__transaction_state");
     if !usable {
-        problems.add(
-            item.node.at,
-            &item.path,
-            format!("Kafka has no use for a topic named `{}`", scalar::cut(name)),
-        );
+        problems.add(at, path, format!("Kafka has no use for a topic named `{}`", scalar::cut(name)));
     }
     usable
 }

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use super::keys::{REPEATS, ROW_COUNT, ROWS, TEST};
 use super::names::Name;
 use super::open::{Fields, list, named, unique};
-use super::plan::{Aggregate, AggregateId, Column, Expectation, ExpectedRows, SourceId, TestCase};
+use super::plan::{
+    Aggregate, AggregateId, Column, Expectation, ExpectedRows, RecordTable, SourceId, TableId, TestCase,
+};
 use super::problem::Problems;
 use super::raw::{Entry, Item, Kind, Node, Scalar, join};
 use super::scalar::{self, Plain, cut, expected, integer, timestamp, whole};
@@ -24,11 +26,39 @@ const MAX_CASE_BYTES: usize = 256 << 20;
 
 /// Aggregates by name; `None`: its own problems are known.
 pub(super) type Aggregates = Vec<(String, Option<Aggregate>)>;
+/// Record outputs with a table, likewise.
+pub(super) type RecordTables = Vec<(String, Option<RecordTable>)>;
+
+/// What a test can expect rows of.
+pub(super) struct Tables<'t> {
+    pub aggregates: &'t Aggregates,
+    pub records: &'t RecordTables,
+}
+
+impl<'t> Tables<'t> {
+    /// A table by its output's name, an aggregate first, and its columns.
+    fn find(&self, name: &str) -> Option<(TableId, Option<&'t [Column]>)> {
+        let aggregate = self.aggregates.iter().position(|(known, _)| known == name).map(|at| {
+            let columns = self.aggregates[at].1.as_ref().map(|a| &*a.table.columns);
+            (TableId::Aggregate(AggregateId(at)), columns)
+        });
+        aggregate.or_else(|| {
+            let at = self.records.iter().position(|(known, _)| known == name)?;
+            let columns = self.records[at].1.as_ref().map(|r| &*r.table.columns);
+            Some((TableId::Records(at), columns))
+        })
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'t str> {
+        let aggregates = self.aggregates.iter().map(|(name, _)| &**name);
+        aggregates.chain(self.records.iter().map(|(name, _)| &**name))
+    }
+}
 
 pub(super) fn tests(
     item: &Item<'_>,
     sources: &[Checked],
-    aggregates: &Aggregates,
+    tables: &Tables<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<TestCase> {
     let mut names = HashSet::new();
@@ -40,7 +70,7 @@ pub(super) fn tests(
             unique(&mut names, name, &item, "the test", problems).then(|| name.to_owned())
         });
         let given = keys.get("given").and_then(|item| given(&item, sources, problems));
-        let expect = keys.get("expect").and_then(|item| expect(&item, aggregates, problems));
+        let expect = keys.get("expect").and_then(|item| expect(&item, tables, problems));
         if let (Some(name), Some(given), Some(expect)) = (name, given, expect) {
             cases.push(TestCase { name, given, expect });
         }
@@ -240,18 +270,17 @@ fn json_number(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(number.to_string()))
 }
 
-fn expect(item: &Item<'_>, aggregates: &Aggregates, problems: &mut Problems<'_>) -> Option<Vec<Expectation>> {
+fn expect(item: &Item<'_>, tables: &Tables<'_>, problems: &mut Problems<'_>) -> Option<Vec<Expectation>> {
     let mut expectations = Vec::new();
-    for (name, item) in named(item, Name::Identifier, (0, aggregates.len().max(1)), problems)? {
-        let Some(index) = aggregates.iter().position(|(known, _)| known == name) else {
+    for (name, item) in named(item, Name::Plain, (0, tables.names().count().max(1)), problems)? {
+        let Some((table, columns)) = tables.find(name) else {
             problems
-                .add(item.named, &item.path, format!("unknown aggregate `{}`", cut(name)))
-                .suggest(name, aggregates.iter().map(|(known, _)| known.as_str()));
+                .add(item.named, &item.path, format!("no aggregate or record table `{}`", cut(name)))
+                .suggest(name, tables.names());
             continue;
         };
-        let columns = aggregates[index].1.as_ref().map(|a| a.table.columns.as_slice());
         let rows = expected_rows(&item, columns, problems);
-        expectations.push(rows.map(|rows| Expectation { aggregate: AggregateId(index), rows }));
+        expectations.push(rows.map(|rows| Expectation { table, rows }));
     }
     expectations.into_iter().collect()
 }

@@ -1,7 +1,7 @@
 //! Every expression that a record meets, before any of its effects.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -16,6 +16,12 @@ pub const MAX_KEY_BYTES: usize = 2_000;
 
 /// Stands for `commit_time()` until the epoch is decided; as long as every timestamp text.
 pub const COMMIT_TIME_PLACEHOLDER: EventTime = EventTime::MIN;
+/// Written once. Why: as text it is a tenth of the processor time of an enriched record.
+static PLACEHOLDER_JSON: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut json = Vec::new();
+    write_json(&Value::Timestamp(COMMIT_TIME_PLACEHOLDER), DataType::Timestamp, &mut json);
+    json
+});
 
 /// An aggregate whose `where` the record passed.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,10 +183,7 @@ fn set_values(output: &RecordOutput, row: &Row<'_>, out: &mut Evaluated) -> Resu
     for (_, value) in &output.set {
         let start = out.json.len();
         match value {
-            SetValue::CommitTime => {
-                let placeholder = Value::Timestamp(COMMIT_TIME_PLACEHOLDER);
-                write_json(&placeholder, DataType::Timestamp, &mut out.json);
-            }
+            SetValue::CommitTime => out.json.extend_from_slice(&PLACEHOLDER_JSON),
             SetValue::Expr(expr) => write_json(&expr.eval(row)?, expr.data_type(), &mut out.json),
         }
         out.set.push(start..out.json.len());

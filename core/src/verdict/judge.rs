@@ -1,10 +1,12 @@
 //! One record against one source.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::codec::{Decoded, RecordDecoder};
+use crate::expr::spreading_text;
 use crate::model::{Dead, DeadReason, EventTime, Row, Value};
-use crate::pipeline::{Plan, Source, SourceId};
+use crate::pipeline::{FieldId, Plan, Source, SourceId};
 
 use super::evaluate::{Evaluated, Evaluator};
 
@@ -80,6 +82,16 @@ impl Judge {
             }
         }
         Ok(Judged { decoded, event_time })
+    }
+
+    /// The text that says which partition of the internal topic a record belongs to.
+    ///
+    /// # Errors
+    /// `EXPRESSION_ERROR`, should the value have no text.
+    pub fn spreading_text<'r>(&self, by: FieldId, row: &'r Row<'_>) -> Result<Cow<'r, str>, Dead> {
+        let field = &self.source().fields[by.0];
+        spreading_text(&row[by.0], field.data_type)
+            .map_err(|error| Dead::new(DeadReason::ExpressionError, format!("repartition_by: {error}")))
     }
 
     /// Evaluates checks and expressions: the reasons `CHECK_FAILED` to `KEY_TOO_LONG`.

@@ -7,9 +7,11 @@
 mod expiry;
 mod frame;
 mod session;
+mod sources;
 mod watermark;
 
 pub use expiry::{Expiry, TimeBucket};
 pub use frame::Frame;
 pub use session::SessionRules;
+pub use sources::{Marks, SourceMark, SourceWatermarks};
 pub use watermark::{Arrival, Horizon, Lateness, lateness, watermark};

@@ -92,7 +92,10 @@ impl Rules {
         out.extend(self.parts().filter(|part| behind(*part)).map(|part| Action::ProcessAgain(who, part)));
         self.process(worker, who, out);
         for part in self.parts().filter(|part| worker.tasks[*part].is_none()) {
-            if self.has(Fault::GroupReadBeforeFence) {
+            if self.lacks_producer(worker) {
+                out.push(Action::InitProducer(who));
+                break;
+            } else if self.has(Fault::GroupReadBeforeFence) {
                 if world.kafka.is_stable(part) {
                     out.push(Action::ReadGroupFirst(who, part));
                 }
@@ -130,18 +133,21 @@ impl Rules {
         in_step && !row.settled && world.postgres.locks[part].is_none()
     }
 
+    /// Order: it comes before the fence of a task, so that what an earlier process of this worker left open does not
+    /// hold the group's offset.
+    fn lacks_producer(&self, worker: &Worker) -> bool {
+        self.kafka_outputs && worker.producer == Producer::None
+    }
+
     fn taking(&self, world: &World, who: Who, taking: &Taking, out: &mut Vec<Action>) {
         let free = world.postgres.locks[taking.part].is_none();
         let action = match taking.step {
+            TakingStep::Again if self.lacks_producer(&world.workers[who]) => Some(Action::InitProducer(who)),
             TakingStep::Again => free.then_some(Action::Fence(who, taking.part)),
             TakingStep::GroupRead(_) => {
                 (free && !world.has_owner(taking.part)).then_some(Action::Fence(who, taking.part))
             }
-            TakingStep::Fenced if self.kafka_outputs => match world.workers[who].producer {
-                Producer::None => Some(Action::InitProducer(who)),
-                _ => world.kafka.is_stable(taking.part).then_some(Action::ReadGroup(who)),
-            },
-            TakingStep::Fenced => Some(Action::ReadGroup(who)),
+            TakingStep::Fenced => world.kafka.is_stable(taking.part).then_some(Action::ReadGroup(who)),
             TakingStep::InsertDue => Some(Action::InsertRow(who)),
             TakingStep::StartDue(_) => Some(Action::SendStart(who)),
             TakingStep::StartSent => free.then_some(Action::CheckStart(who)),
@@ -201,7 +207,7 @@ impl Rules {
                 if worker.phase != Phase::Idle || worker.tasks != PerPartition::default() {
                     out.push(Action::Crash(who));
                 }
-                let movable = self.parts().filter(|part| can_take_over(world, who, *part));
+                let movable = self.parts().filter(|part| self.can_take_over(world, who, *part));
                 out.extend(movable.map(|part| Action::TakeOver(who, part)));
             }
         }
@@ -218,17 +224,17 @@ impl Rules {
             out.push(Action::GroupForgotten);
         }
     }
-}
 
-/// A rebalance that the owner has not heard of: it lives, or has stopped.
-fn can_take_over(world: &World, who: Who, part: Part) -> bool {
-    let worker = &world.workers[who];
-    let ready = match &worker.phase {
-        Phase::Idle => worker.tasks[part].is_none(),
-        Phase::Taking(taking) => taking.part == part && matches!(taking.step, TakingStep::GroupRead(_)),
-        Phase::Epoch(_) => false,
-    };
-    ready && world.has_owner(part)
+    /// A rebalance that the owner has not heard of: it lives, or has stopped.
+    fn can_take_over(&self, world: &World, who: Who, part: Part) -> bool {
+        let worker = &world.workers[who];
+        let ready = match &worker.phase {
+            Phase::Idle => worker.tasks[part].is_none() && !self.lacks_producer(worker),
+            Phase::Taking(taking) => taking.part == part && matches!(taking.step, TakingStep::GroupRead(_)),
+            Phase::Epoch(_) => false,
+        };
+        ready && world.has_owner(part)
+    }
 }
 
 fn lost_messages(world: &World, out: &mut Vec<Action>) {

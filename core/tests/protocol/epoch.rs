@@ -39,7 +39,7 @@ impl Protocol {
             return;
         }
         match world.workers[who].producer {
-            Producer::None => world.new_producer(who),
+            Producer::None => panic!("a task is taken by a worker that has a producer"),
             Producer::Current => {}
             Producer::Fenced => return self.trouble(world, who),
         }
@@ -154,7 +154,8 @@ impl Protocol {
         match &mut world.workers[who].phase {
             Phase::Epoch(epoch) => epoch.step = Step::StateDue,
             Phase::Taking(taking) => {
-                taking.step = TakingStep::MarkDue;
+                // What the group holds now is read before the row is marked, under the fence.
+                (taking.row, taking.step) = (None, TakingStep::Again);
                 self.recycle_doubtful(world, who);
             }
             Phase::Idle => panic!("nobody waits"),

@@ -1,4 +1,4 @@
-//! Taking a task: fence, read, and `commit::take` decides.
+//! Taking a task: a producer, the fence, what the participants hold; and `commit::take` decides.
 
 use millstream_core::commit::{CommitPermit, Local, Observed, Progress, Take, TaskStart, take};
 

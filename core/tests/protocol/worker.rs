@@ -17,6 +17,7 @@ pub struct Worker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Producer {
+    /// To be made before a task is taken.
     None,
     Current,
     /// A newer incarnation of its transactional id exists, or the broker timed its transaction out. It does not know.
@@ -50,7 +51,7 @@ pub struct Taking {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TakingStep {
-    /// Observe anew, beginning with the fence.
+    /// Observe anew, beginning with the fence; with a producer, if there is none.
     Again,
     Fenced,
     /// Only in a deliberate fault: the group's offset was read, the fence comes next.

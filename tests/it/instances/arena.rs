@@ -22,7 +22,8 @@ use crate::postgres::fixture::Database;
 use crate::release::fault_binary;
 
 pub const PARTITIONS: i32 = 4;
-const LIMIT: Duration = Duration::from_secs(60);
+/// Beyond any time for which a machine stands still.
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Arena {
     runtime: tokio::runtime::Runtime,
@@ -33,8 +34,19 @@ pub struct Arena {
     sent: i64,
 }
 
-fn servers() -> String {
+pub fn servers() -> String {
     std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap_or_else(|_| "127.0.0.1:29092".into())
+}
+
+fn make_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let settings = KafkaSettings {
+        client: BTreeMap::from([("bootstrap.servers".to_owned(), servers())]),
+        application: "admin".into(),
+        instance: name.to_owned(),
+        worker: 0,
+        max_record_bytes: 1 << 20,
+    };
+    Admin::open(&settings).unwrap().create_topic(name, partitions, config, LIMIT).unwrap();
 }
 
 /// A table of counts and a copy of every record.
@@ -75,14 +87,7 @@ impl Arena {
         let database = runtime.block_on(Database::create());
         let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
         let folder = tempfile::tempdir().unwrap();
-        let settings = KafkaSettings {
-            client: BTreeMap::from([("bootstrap.servers".to_owned(), servers())]),
-            application: "admin".into(),
-            instance: name.clone(),
-            worker: 0,
-            max_record_bytes: 1 << 20,
-        };
-        Admin::open(&settings).unwrap().create_topic(&name, PARTITIONS, &[], LIMIT).unwrap();
+        make_topic(&name, PARTITIONS, &[]);
         let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();
         let arena = Arena { runtime, database, name, folder, producer, sent: 0 };
         let text = text(&arena.name, &servers(), &arena.database.url(None));
@@ -90,7 +95,7 @@ impl Arena {
         arena
     }
 
-    fn pipeline(&self) -> PathBuf {
+    pub fn pipeline(&self) -> PathBuf {
         self.folder.path().join("pipeline.yaml")
     }
 
@@ -120,8 +125,17 @@ impl Arena {
 
     /// Sends one record of another shape; it is not waited for.
     pub fn send_event(&self, partition: i32, value: &str) {
-        let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(value);
+        self.send_elsewhere(&self.name, partition, value);
+    }
+
+    /// The same to any topic.
+    pub fn send_elsewhere(&self, topic: &str, partition: i32, value: &str) {
+        let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    pub fn make_topic(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
+        make_topic(topic, partitions, config);
     }
 
     pub fn flush(&self) {
@@ -284,6 +298,14 @@ impl Process {
             .collect()
     }
 
+    /// Of each partition what PostgreSQL, Kafka and local state hold, and the end of its log; unknown is -1.
+    pub fn witnesses(&self) -> Vec<[i64; 4]> {
+        let status = self.ask("/status").unwrap_or_default();
+        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+        let names = ["rows_next", "outputs_next", "state_next", "log_end"];
+        tasks.iter().map(|task| names.map(|name| task[name].as_i64().unwrap_or(-1))).collect()
+    }
+
     /// How many partitions each worker that has any runs.
     pub fn shares(&self) -> Vec<usize> {
         let running = self.running();
@@ -311,15 +333,14 @@ impl Process {
         stopped.map(|task| (task["task"].to_string(), task["reason"].to_string())).collect()
     }
 
-    /// Whether the fault build says that it stands at this arrival at a point, or has passed it.
+    /// Whether the fault build says that a worker stands at this point, at this arrival or a later one.
     pub fn has_reached(&self, point: &str, arrival: u64) -> bool {
-        let line = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
-        let mut words = line.split_whitespace();
-        words.next() == Some(point)
-            && words
-                .next()
-                .and_then(|number| number.parse::<u64>().ok())
-                .is_some_and(|number| number >= arrival)
+        let lines = fs::read_to_string(self.log.with_extension("phase")).unwrap_or_default();
+        lines.split(['\n', '\0']).any(|line| {
+            let arrived =
+                line.trim().strip_prefix(point).and_then(|number| number.trim().parse::<u64>().ok());
+            arrived.is_some_and(|number| number >= arrival)
+        })
     }
 
     pub fn signal(&self, name: &str) {

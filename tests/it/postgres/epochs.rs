@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream::postgres::{AggregateCounts, CommitOutcome, DeadLetter, Owned, PostgresError, Step};
 use millstream_core::aggregate::Accumulator;
-use millstream_core::model::{DataType, EventTime, Fingerprint, Offset, RollingHash, Value};
+use millstream_core::model::{DataType, EventTime, Fingerprint, Offset, RollingHash, TopicPartition, Value};
 use millstream_core::pipeline::Function;
 
 use super::fixture::*;
@@ -216,4 +216,42 @@ async fn finality_leaves_out_idle_partitions_only() {
     raw.batch_execute(&age(0)).await.unwrap();
     raw.batch_execute(&age(1)).await.unwrap();
     assert_eq!(database.text(through).await, (40 * 60).to_string(), "all idle: the largest counts");
+}
+
+/// Why the rows are altered by hand: only the view is in question.
+#[tokio::test]
+async fn partition_behind_routers_is_idle_only_while_all_of_them_are() {
+    let database = Database::create().await;
+    let (mut session, epochs) = started(&database, &plan(vec![page_views()]), &[0, 1]).await;
+    let raw = database.raw().await;
+    let hop = "UPDATE millstream.aggregates SET routed_from = 'raw', routed_partitions = 2";
+    raw.batch_execute(hop).await.unwrap();
+    for router in 0..2 {
+        let tp = TopicPartition::new("raw", router);
+        session.insert_bootstrap(APPLICATION, &tp, "topic-id", Offset(0), 1).await.unwrap();
+    }
+    let through = "SELECT extract(epoch from final_through)::bigint::text FROM millstream.finality";
+    let (ahead, behind) = ((40 * 60).to_string(), (10 * 60).to_string());
+    let (mut first, mut second) = (step(0, epochs[0], 0, 5), step(1, epochs[1], 0, 5));
+    first.watermark = Some(EventTime(100 * MINUTE));
+    second.watermark = Some(EventTime(70 * MINUTE));
+    TestEpoch::of(vec![first, second]).run(&mut session).await.unwrap();
+    assert_eq!(database.text(through).await, behind, "nobody is idle");
+    let said = |topic, partition, age| {
+        format!(
+            "UPDATE millstream.progress SET caught_up_since = now() - interval '31 s',
+                 updated_at = now() - interval '{age} s' WHERE topic = '{topic}' AND partition = {partition}"
+        )
+    };
+    raw.batch_execute(&said("user_activity", 1, 0)).await.unwrap();
+    assert_eq!(database.text(through).await, behind, "caught up with routers that are not");
+    raw.batch_execute(&said("raw", 0, 0)).await.unwrap();
+    assert_eq!(database.text(through).await, behind, "one of two routers is idle");
+    raw.batch_execute(&said("raw", 1, 0)).await.unwrap();
+    assert_eq!(database.text(through).await, ahead, "both routers are idle, and so is the partition");
+    raw.batch_execute(&said("raw", 0, 31)).await.unwrap();
+    assert_eq!(database.text(through).await, behind, "a router that is silent is not idle");
+    raw.batch_execute(&said("raw", 0, 0)).await.unwrap();
+    raw.batch_execute(&said("user_activity", 0, 0)).await.unwrap();
+    assert_eq!(database.text(through).await, ahead, "all are idle: the largest counts");
 }

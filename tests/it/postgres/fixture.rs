@@ -1,6 +1,6 @@
 //! A database for one test, and a pipeline to commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -113,6 +113,7 @@ pub fn ids() -> ClusterIdentity {
     ClusterIdentity {
         cluster_id: "cluster-1".to_owned(),
         partitions: BTreeMap::from([(Arc::from("user_activity"), 2)]),
+        written: BTreeSet::new(),
     }
 }
 
@@ -136,6 +137,7 @@ pub fn plan(aggregates: Vec<Aggregate>) -> Plan {
             idle_after: Span::from_secs(30),
         },
         keyed_by: None,
+        repartition: None,
         start: Start::Earliest,
         checks: Vec::new(),
         dedup: None,

@@ -1,5 +1,6 @@
 //! The dashboards' views over the tables of the pipelines they are shipped with.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use millstream::postgres::{
@@ -43,11 +44,11 @@ fn plan_of(name: &str) -> Plan {
 /// A session on a new database that has claimed a pipeline's outputs and owns the one partition of its topic.
 async fn claimed(database: &Database, pipeline: &Plan) -> (Session, TopicPartition, OwnerEpoch) {
     let mut session = database.connect().await;
-    let partitions = [(pipeline.sources[0].topic.clone(), 1)].into();
-    let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions };
+    let partitions = [(pipeline.sources[0].state_topic().clone(), 1)].into();
+    let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions, written: BTreeSet::new() };
     session.migrate(Ddl::Apply).await.unwrap();
     session.claim(pipeline, &ids, Ddl::Apply).await.unwrap();
-    let tp = TopicPartition::new(pipeline.sources[0].topic.clone(), 0);
+    let tp = TopicPartition::new(pipeline.sources[0].state_topic().clone(), 0);
     session.insert_bootstrap(APPLICATION, &tp, "topic-id", Offset(0), pipeline.hash).await.unwrap();
     let owner_epoch = session.take(APPLICATION, &tp, "worker").await.unwrap().unwrap().owner_epoch;
     (session, tp, owner_epoch)
@@ -61,7 +62,7 @@ async fn database_of(pipeline: &Plan, before: &str) -> Database {
     let mut session = database.connect().await;
     let topic = pipeline.sources[0].topic.clone();
     let partitions = [(topic.clone(), 2)].into();
-    let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions };
+    let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions, written: BTreeSet::new() };
     session.migrate(Ddl::Apply).await.unwrap();
     session.claim(pipeline, &ids, Ddl::Apply).await.unwrap();
     let mut tasks = Vec::new();
@@ -256,4 +257,85 @@ async fn questions_about_sessions_have_their_answers() {
         "a 2 6 1200 600.0 120\nb 2 2 720 360.0 1502",
     )
     .await;
+}
+
+/// Ten clicks of two users in two hours, and two visits.
+async fn clicked(database: &Database, pipeline: &Plan) {
+    let (mut session, tp, owner_epoch) = claimed(database, pipeline).await;
+    let text = |text: &str| Value::Text(text.to_owned().into());
+    let row = |minute: i64, key: &[&str], counts: &[i64]| {
+        let start = EventTime(minute * MINUTE);
+        ResultDelta {
+            window: WindowSpan { start, end: start.plus(Span::from_secs(300)) },
+            row_key: [minute.to_be_bytes().to_vec(), key.concat().into_bytes()].concat(),
+            key: key.iter().map(|part| text(part)).collect(),
+            accumulators: counts.iter().map(|n| Accumulator::Count(*n)).collect(),
+            sketches: vec![],
+        }
+    };
+    let urls = vec![
+        row(0, &["/a"], &[5, 2]),
+        row(0, &["/b"], &[3, 1]),
+        row(1, &["/a"], &[9, 9]),
+        row(60, &["/b"], &[2, 0]),
+    ];
+    let mut devices = vec![
+        row(0, &["desktop", "Chrome"], &[6]),
+        row(0, &["mobile", "Safari"], &[2]),
+        row(60, &["mobile", "Chrome"], &[2]),
+    ];
+    devices.iter_mut().for_each(|row| row.accumulators.push(Accumulator::Distinct(None)));
+    let users = vec![row(0, &["u1"], &[8, 1]), row(1, &["u2"], &[9, 9]), row(60, &["u2"], &[2, 2])];
+    let visit = |user: &str, minutes: i64, (events, pages): (i64, i64)| {
+        let times = [0, minutes].map(|minute| Value::Timestamp(EventTime(minute * MINUTE)));
+        let counts = [minutes * 60, events, pages].map(Value::Bigint);
+        let row = Some(times.into_iter().chain(counts).collect());
+        let change = SessionChange { key: [].into(), start: EventTime(0), row };
+        SessionRow::new(change, vec![text(user), text("s")])
+    };
+    let mut task = step(0, owner_epoch, 0, 10);
+    task.tp = tp;
+    let late = AggregateCounts { matched: 8, counted: 7, too_late: 1, partly_late: 2 };
+    task.counts.aggregates.insert("url_counts".to_owned(), late);
+    let by_name = |name: &str| pipeline.aggregates.iter().find(|a| *a.name == *name).expect(name);
+    let mut epoch = TestEpoch::of(vec![task])
+        .add(by_name("url_counts"), urls)
+        .add(by_name("device_counts"), devices)
+        .add(by_name("user_activity"), users);
+    let rows = vec![visit("u1", 4, (8, 2)), visit("u2", 0, (2, 1))];
+    epoch.sessions = vec![SessionDelta { aggregate: by_name("click_sessions"), rows }];
+    epoch.run(&mut session).await.unwrap();
+}
+
+#[tokio::test]
+async fn questions_about_clicks_have_their_answers() {
+    let database = Database::create().await;
+    clicked(&database, &plan_of("clickstream-10m.yaml")).await;
+    for _ in 0..2 {
+        database.raw().await.batch_execute(&file("views/clicks.sql")).await.unwrap();
+    }
+    let minute = "extract(epoch from window_start)::bigint / 60";
+    let hour = "extract(hour from hour at time zone 'UTC')";
+    for (columns, view, expected) in [
+        ("url, hits, views", "top_urls", "/a 5 2\n/b 5 1"),
+        (&*format!("{minute}, hits"), "peaks", "1 9\n0 8\n60 2"),
+        ("hour, hits, percent", "hours_of_day", "0 8 80.0\n1 2 20.0"),
+        ("device, events, percent", "device_split", "desktop 6 60.0\nmobile 4 40.0"),
+        ("browser, events, percent", "browser_split", "Chrome 8 80.0\nSafari 2 20.0"),
+        (
+            &*format!("{hour}, device, events, percent"),
+            "device_trend",
+            "0 desktop 6 75.0\n0 mobile 2 25.0\n1 mobile 2 100.0",
+        ),
+        (&*format!("{minute}, users, events"), "active_users_by_window", "60 1 2\n1 1 9\n0 1 8"),
+        ("user_id, events, clicks", "most_active_users", "u1 8 1\nu2 2 2"),
+        (
+            "day, visits, users, mean_seconds, median_seconds, events_per_visit, pages_per_visit, bounce_percent",
+            "visit_engagement",
+            "1970-01-01 2 2 120.0 0 5.00 1.50 50.0",
+        ),
+        ("aggregate, matched, too_late, partly_late", "late_arrivals", "url_counts 8 1 2"),
+    ] {
+        assert_eq!(shown(&database, columns, view).await, expected, "{view}");
+    }
 }

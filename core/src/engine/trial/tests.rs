@@ -105,7 +105,7 @@ fn sealing_often_or_once_gives_the_same_report() {
 fn partitions_change_no_count_but_those_of_lateness() {
     let lines: Vec<String> = (0..300).map(|i| view(1_000_000 + i / 10, &format!("/{}", i % 3))).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let rows = |partitions: i32| run(&lines, partitions).aggregates.remove(0).rows;
+    let rows = |partitions: i32| run(&lines, partitions).aggregates.remove(0).table.rows;
     let values = |rows: Vec<TrialRow>| rows.into_iter().map(|row| row.values).collect::<Vec<_>>();
     assert_eq!(values(rows(1)), values(rows(5)));
 }
@@ -113,7 +113,7 @@ fn partitions_change_no_count_but_those_of_lateness() {
 #[test]
 fn rows_are_sorted_by_the_key_of_the_table() {
     let report = run(&[&view(125, "/b"), &view(65, "/b"), &view(130, "/a")], 1);
-    let rows: Vec<_> = report.aggregates[0].rows.iter().map(|row| &row.values[..3]).collect();
+    let rows: Vec<_> = report.aggregates[0].table.rows.iter().map(|row| &row.values[..3]).collect();
     let row = |start: i64, page: &'static str| {
         let at = |s: i64| Value::Timestamp(EventTime(s * 1_000_000));
         [at(start), at(start + 60), Value::Text(page.into())]
@@ -126,7 +126,7 @@ fn row_is_final_once_the_watermark_has_passed_its_end_and_the_lateness() {
     // Windows [0, 60) and [60, 120), lateness 60 s, delay 10 s: the first is final at 130 s.
     let finals = |last: i64| {
         let report = run(&[&view(5, "/a"), &view(65, "/a"), &view(last, "/b")], 1);
-        report.aggregates[0].rows.iter().map(|row| row.is_final).collect::<Vec<_>>()
+        report.aggregates[0].table.rows.iter().map(|row| row.is_final).collect::<Vec<_>>()
     };
     assert_eq!(finals(129), [false, false, false]);
     assert_eq!(finals(130), [true, false, false]);
@@ -138,7 +138,7 @@ fn nothing_is_final_while_a_partition_is_empty() {
     let lines = [view(5, "/a"), view(500, "/a")];
     let report = run(&[&lines[0], &lines[1]], 2);
     assert_eq!(report.verdicts.iter().map(|v| v.read).collect::<Vec<_>>(), [2, 0]);
-    assert!(report.aggregates[0].rows.iter().all(|row| !row.is_final));
+    assert!(report.aggregates[0].table.rows.iter().all(|row| !row.is_final));
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn sessions_are_merged_over_epochs_and_sorted_by_their_key() {
             row("b", 1_031, 1_031, 1),
             row("c", 1_005, 1_005, 1),
         ];
-        let found: Vec<_> = report.aggregates[0].rows.iter().map(|row| row.values.clone()).collect();
+        let found: Vec<_> = report.aggregates[0].table.rows.iter().map(|row| row.values.clone()).collect();
         assert_eq!(found, expected, "{every} records an epoch");
     }
 }
@@ -261,7 +261,7 @@ fn session_is_final_once_no_record_in_time_can_reach_it() {
     // Ends at 1,000; two gaps of 30 s, a minute of lateness and 10 s of delay later it is final.
     let finals = |last: i64| {
         let report = visits(&[("a", 1_000), ("b", last)], 1, usize::MAX);
-        report.aggregates[0].rows.iter().map(|row| row.is_final).collect::<Vec<_>>()
+        report.aggregates[0].table.rows.iter().map(|row| row.is_final).collect::<Vec<_>>()
     };
     assert_eq!(finals(1_129), [false, false]);
     assert_eq!(finals(1_130), [true, false]);
@@ -276,7 +276,7 @@ fn late_by_is_told_from_the_time_at_which_a_session_would_have_ended() {
     assert_eq!((found.counts.matched, found.counts.counted, found.counts.too_late), (5, 4, 1));
     let late = &report.late[0];
     assert_eq!((late.offset, &*late.aggregate, late.late_by_ms), (Offset(1), "visits", 60_000));
-    let rows: Vec<_> = found.rows.iter().map(|row| (&row.values[4], &row.values[5])).collect();
+    let rows: Vec<_> = found.table.rows.iter().map(|row| (&row.values[4], &row.values[5])).collect();
     let pair = |n: &'static Value<'_>, late: &'static Value<'_>| (n, late);
     assert_eq!(
         rows,
@@ -345,7 +345,7 @@ fn exact_counts_and_percentiles_are_those_of_all_values_in_any_manner() {
     for (partitions, every) in [(1, usize::MAX), (1, 1), (3, 7), (4, 100)] {
         let options = TrialOptions { partitions, ..OPTIONS };
         let report = run_in_epochs(&plan, &activity(&lines), options, every).expect("memory does not fail");
-        let rows = &report.aggregates[0].rows;
+        let rows = &report.aggregates[0].table.rows;
         assert_eq!(rows.len(), windows.len());
         for (row, (start, events)) in rows.iter().zip(&windows) {
             assert_eq!(row.values[0], Value::Timestamp(EventTime(start * 1_000_000)));
