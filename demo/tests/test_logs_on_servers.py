@@ -64,14 +64,18 @@ def rows(arena: Arena, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
+def verdicts(report: Report) -> list[int]:
+    """How many records were read, accepted, duplicates and dead."""
+    return [report.counts[name] for name in ("read", "accepted", "duplicate", "dead")]
+
+
 @pytest.mark.parametrize("arena", ["user-activity", "enriched-activity"], indirect=True)
 def test_a_real_log_gives_its_page_views_and_active_users(arena: Arena, log: str) -> None:
     messages, lines = LOGS[log]
     sent = list(messages())
     report = worked_off(arena, sent)
     dead = sum(message.key is None for message in sent)
-    counts = [report.counts[name] for name in ("read", "accepted", "duplicate", "dead")]
-    assert counts == [lines, lines - dead, 0, dead]
+    assert verdicts(report) == [lines, lines - dead, 0, dead]
     assert sum(NOTICE[log].values()) == lines - dead
 
     views = rows(arena, "SELECT window_start, page_url, view_count FROM page_view_counts")
@@ -94,8 +98,7 @@ def test_a_real_log_gives_its_sessions_behind_the_hop(arena: Arena, log: str) ->
     sent = list(messages())
     report = worked_off(arena, sent)
     dead = sum(message.key is None for message in sent)
-    counts = [report.counts[name] for name in ("read", "accepted", "duplicate", "dead")]
-    assert counts == [lines, lines - dead, 0, dead]
+    assert verdicts(report) == [lines, lines - dead, 0, dead]
 
     columns = (
         "user_id, session_start_time, session_end_time, session_duration_seconds, events, page_views, pages"
@@ -117,8 +120,7 @@ def test_a_real_log_gives_each_click_once(arena: Arena, log: str) -> None:
     sent = list(messages())
     report = worked_off(arena, as_clicks(sent))
     first, dead = clicks_of(sent), sum(message.key is None for message in sent)
-    counts = [report.counts[name] for name in ("read", "accepted", "duplicate", "dead")]
-    assert counts == [lines, DISTINCT[log], lines - dead - DISTINCT[log], dead]
+    assert verdicts(report) == [lines, DISTINCT[log], lines - dead - DISTINCT[log], dead]
 
     hits = rows(arena, "SELECT window_start, url, hits FROM clickstream_agg_minute")
     assert {(start, url): count for start, url, count in hits} == hits_of(first)

@@ -9,6 +9,9 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const EPOCH_DAYS: i32 = 10_957;
 
+/// Rows whose values go with one statement: keeps it well below `statement_timeout`, and its parameters in some megabytes.
+pub(super) const ROWS_PER_STATEMENT: usize = 20_000;
+
 type BoxedError = Box<dyn std::error::Error + Sync + Send>;
 
 /// An instant as `timestamptz`.

@@ -6,12 +6,11 @@ use millstream_core::pipeline::{RecordTable, ResultTable, SetValue};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
-use super::columns::{ColumnArray, array_type};
+use super::columns::{ColumnArray, ROWS_PER_STATEMENT, array_type};
 use super::session::bounded;
 use super::{PostgresError, quote};
 
-/// Per statement, whichever is reached first.
-const ROWS_PER_STATEMENT: usize = 20_000;
+/// Per statement, unless [`ROWS_PER_STATEMENT`] is reached first.
 const BYTES_PER_STATEMENT: usize = 8 << 20;
 
 /// What an epoch adds to one record table. Invariant: sorted by key, and of equal keys the first record stands first.

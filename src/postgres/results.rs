@@ -5,16 +5,13 @@ use millstream_core::pipeline::{Aggregate, Function};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
-use super::columns::{ColumnArray, array_type};
+use super::columns::{ColumnArray, ROWS_PER_STATEMENT, array_type};
 use super::delta::{AggregateDelta, ResultDelta};
 use super::partials::{self, merge_partials, partials_sql};
 use super::session::bounded;
 use super::sketches::{self, SketchStatements, is_sketched, merge_sketches};
 use super::sweep::{Sweep, sweep};
 use super::{PostgresError, Session, quote};
-
-/// Rows per statement: keeps each well below `statement_timeout` and its parameters in some megabytes.
-const ROWS_PER_STATEMENT: usize = 20_000;
 
 pub(super) struct TableStatements {
     upsert: Statement,

@@ -9,12 +9,9 @@ use millstream_core::pipeline::Aggregate;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
-use super::columns::{ColumnArray, array_type};
+use super::columns::{ColumnArray, ROWS_PER_STATEMENT, array_type};
 use super::session::bounded;
 use super::{PostgresError, Session, quote};
-
-/// As many as of a result table.
-const ROWS_PER_STATEMENT: usize = 20_000;
 
 /// What an epoch changes in one table of sessions, merged over the worker's tasks and sorted by key and start.
 pub struct SessionDelta<'a> {

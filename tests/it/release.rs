@@ -8,7 +8,7 @@ pub fn fault_binary() -> String {
 }
 
 fn contains(bytes: &[u8], name: &str) -> bool {
-    bytes.windows(name.len()).any(|window| window == name.as_bytes())
+    memchr::memmem::find(bytes, name.as_bytes()).is_some()
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn internal_topic_of_another_kind_is_refused() {
     compacted.make_topic(&topic(&compacted), 3, &[("cleanup.policy", "compact")]);
     let mut process = compacted.start("a", &[]);
     assert_ne!(process.wait_exit(), 0);
-    assert!(process.said().contains("COMPACTED_INPUT"), "{}", process.said());
+    assert_ne!(process.times_said("COMPACTED_INPUT"), 0, "{}", process.said());
 
     let written = Arena::with(unkeyed);
     written.make_topic(&topic(&written), 3, &[]);
@@ -144,11 +144,8 @@ fn internal_topic_of_another_kind_is_refused() {
     written.flush();
     let mut process = written.start("a", &[]);
     assert_ne!(process.wait_exit(), 0);
-    assert!(
-        process.said().contains("holds records that this application did not write"),
-        "{}",
-        process.said()
-    );
+    let why = "holds records that this application did not write";
+    assert_ne!(process.times_said(why), 0, "{}", process.said());
 }
 
 #[test]

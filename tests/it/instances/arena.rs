@@ -368,9 +368,18 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// The end of its log.
+    fn everything_said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How often this stands in its log.
+    pub fn times_said(&self, what: &str) -> usize {
+        self.everything_said().matches(what).count()
+    }
+
+    /// The end of its log, for a person.
     pub fn said(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.everything_said();
         text.chars().skip(text.chars().count().saturating_sub(6_000)).collect()
     }
 }

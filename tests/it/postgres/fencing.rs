@@ -1,6 +1,6 @@
 //! Taking tasks, fencing, and what recovery reads.
 
-use std::sync::mpsc;
+use std::sync::Arc;
 
 use millstream::postgres::{CommitOutcome, Owned, PostgresError, Step};
 use millstream_core::aggregate::Accumulator;
@@ -78,66 +78,46 @@ async fn outputs_only_and_settle_compare_owner_and_offset() {
     assert!(!session.read_progress(APPLICATION, &[task(0)]).await.unwrap()[0].settled);
 }
 
-/// A worker whose commit stands at a step until it is told to go on.
-struct Held {
-    go: mpsc::Sender<()>,
-    worker: std::thread::JoinHandle<Result<CommitOutcome, PostgresError>>,
-}
-
-/// Takes task 0, commits `[0, 5)` and stops within it. Returns once it stands there.
-fn hold_commit(database: &std::sync::Arc<Database>, at: Step) -> Held {
-    let (reached, wait) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    let database = std::sync::Arc::clone(database);
-    let worker = on_thread(move || async move {
-        let mut session = database.connect().await;
+/// Takes task 0, commits `[0, 5)` and stops within it.
+fn take_and_hold(database: &Arc<Database>, at: Step) -> Held {
+    hold_commit(database, at, async |session, hook| {
         let row = session.take(APPLICATION, &task(0), "held").await.unwrap().unwrap();
         let epoch = TestEpoch::of(vec![step(0, row.owner_epoch, 0, 5)]);
-        let mut hook = |now: Step| {
-            if now == at {
-                reached.send(()).unwrap();
-                let _ = gone.recv();
-            }
-        };
-        session.commit_epoch(&epoch.commit(), &mut hook).await
-    });
-    wait.recv().unwrap();
-    Held { go, worker }
+        session.commit_epoch(&epoch.commit(), hook).await
+    })
 }
 
 #[tokio::test]
 async fn witness_waits_for_a_commit_in_flight() {
-    let database = std::sync::Arc::new(Database::create().await);
+    let database = Arc::new(Database::create().await);
     let (mut session, _) = started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = hold_commit(&database, Step::Committing);
+    let held = take_and_hold(&database, Step::Committing);
     let plain = session.read_progress(APPLICATION, &[task(0)]).await.unwrap();
     assert_eq!(plain[0].next, Offset(0));
     let reader = on_thread({
-        let database = std::sync::Arc::clone(&database);
+        let database = Arc::clone(&database);
         || async move { database.connect().await.lock_progress(APPLICATION, &[task(0)]).await }
     });
     database.wait_for_waiters(1).await;
-    held.go.send(()).unwrap();
+    assert_eq!(held.finish().unwrap(), CommitOutcome::Committed);
     let rows = reader.join().unwrap().unwrap();
     assert_eq!((rows[0].prev, rows[0].next), (Offset(0), Offset(5)));
-    assert_eq!(held.worker.join().unwrap().unwrap(), CommitOutcome::Committed);
 }
 
 #[tokio::test]
 async fn frozen_owner_is_ended_by_its_successor() {
-    let database = std::sync::Arc::new(Database::create().await);
+    let database = Arc::new(Database::create().await);
     let (mut session, _) = started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = hold_commit(&database, Step::ProgressUpdated);
+    let held = take_and_hold(&database, Step::ProgressUpdated);
     let taker = on_thread({
-        let database = std::sync::Arc::clone(&database);
+        let database = Arc::clone(&database);
         || async move { database.connect().await.take(APPLICATION, &task(0), "successor").await }
     });
     database.wait_for_waiters(1).await;
     assert!(session.terminate_recorded_backend(APPLICATION, &task(0)).await.unwrap());
     let row = taker.join().unwrap().unwrap().unwrap();
     assert_eq!((row.next, row.owner_epoch), (Offset(0), OwnerEpoch(3)));
-    held.go.send(()).unwrap();
-    let error = held.worker.join().unwrap().unwrap_err();
+    let error = held.finish().unwrap_err();
     assert_eq!(error.recovery(), Recovery::RestartTask, "{error}");
 }
 
@@ -168,13 +148,12 @@ async fn a_reconnected_owner_records_its_new_backend() {
 
 #[tokio::test]
 async fn a_lost_reply_to_commit_is_unknown() {
-    let database = std::sync::Arc::new(Database::create().await);
+    let database = Arc::new(Database::create().await);
     started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = hold_commit(&database, Step::Committing);
+    let held = take_and_hold(&database, Step::Committing);
     let end = "SELECT pg_terminate_backend(pid, 10000)::text FROM pg_stat_activity
          WHERE datname = current_database() AND state = 'idle in transaction'";
     assert_eq!(database.text(end).await, "true");
-    held.go.send(()).unwrap();
-    let error = held.worker.join().unwrap().unwrap_err();
+    let error = held.finish().unwrap_err();
     assert!(matches!(error, PostgresError::CommitUnknown { .. }), "{error}");
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use millstream::postgres::{
     AggregateDelta, ClusterIdentity, CommitOutcome, Ddl, DeadLetter, EpochCommit, PostgresError, RecordRows,
-    ResultDelta, Session, SessionDelta, Target, TaskCommit, TaskCounts,
+    ResultDelta, Session, SessionDelta, Step, Target, TaskCommit, TaskCounts,
 };
 use millstream_core::aggregate::Accumulator;
 use millstream_core::model::{
@@ -99,10 +100,54 @@ async fn raw(url: &str) -> tokio_postgres::Client {
 /// Runs a future on a thread and a runtime of its own, as a worker does.
 pub fn on_thread<F: Future<Output = T>, T: Send + 'static>(
     work: impl FnOnce() -> F + Send + 'static,
-) -> std::thread::JoinHandle<T> {
+) -> JoinHandle<T> {
     std::thread::spawn(move || {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work())
     })
+}
+
+/// A worker whose commit stands at a step until it is let go.
+pub struct Held {
+    go: mpsc::Sender<()>,
+    worker: JoinHandle<Result<CommitOutcome, PostgresError>>,
+}
+
+/// Commits on a thread and in a session of its own, with the hook that holds it at a step. Returns once it stands there.
+pub fn hold_commit<F>(database: &Arc<Database>, at: Step, commit: F) -> Held
+where
+    F: AsyncFnOnce(&mut Session, &mut dyn FnMut(Step)) -> Result<CommitOutcome, PostgresError>
+        + Send
+        + 'static,
+{
+    let (reached, wait) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let database = Arc::clone(database);
+    let worker = on_thread(move || async move {
+        let mut session = database.connect().await;
+        let mut hook = |now: Step| {
+            if now == at {
+                reached.send(()).unwrap();
+                let _ = gone.recv();
+            }
+        };
+        commit(&mut session, &mut hook).await
+    });
+    wait.recv().unwrap();
+    Held { go, worker }
+}
+
+impl Held {
+    /// Lets it go on to its end.
+    pub fn finish(self) -> Result<CommitOutcome, PostgresError> {
+        self.go.send(()).unwrap();
+        self.worker.join().unwrap()
+    }
+
+    /// The same, once another session waits for what it holds.
+    pub async fn finish_once_waited_for(self, database: &Database) -> Result<CommitOutcome, PostgresError> {
+        database.wait_for_waiters(1).await;
+        self.finish()
+    }
 }
 
 pub fn task(partition: i32) -> TopicPartition {

@@ -1,6 +1,6 @@
 //! Tables of records: the first of each key, or every one.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use millstream::postgres::{CommitOutcome, Ddl, PostgresError, RecordRows, Step, ddl_sql};
 use millstream_core::codec::encode_group_key;
@@ -125,38 +125,20 @@ async fn two_workers_with_the_same_ids_wait_for_each_other_and_end() {
     let database = Arc::new(Database::create().await);
     let plan = Arc::new(clicks(", key: [id]"));
     let (mut session, epochs) = started(&database, &plan, &[0, 1]).await;
-    let (merged, wait) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    let first = on_thread({
-        let (database, plan, owner_epoch) = (Arc::clone(&database), Arc::clone(&plan), epochs[0]);
-        move || async move {
-            let mut session = database.connect().await;
+    let held = hold_commit(&database, Step::RowsMerged, {
+        let (plan, owner_epoch) = (Arc::clone(&plan), epochs[0]);
+        async move |session, hook| {
             let rows = [row("b", 1), row("a", 1)];
             let mut epoch = TestEpoch::of(vec![step(0, owner_epoch, 0, 2)]);
             epoch.records = vec![RecordRows::new(&plan.record_tables[0], rows.iter().collect())];
-            let mut hook = |now: Step| {
-                if now == Step::RowsMerged {
-                    merged.send(()).unwrap();
-                    let _ = gone.recv();
-                }
-            };
-            session.commit_epoch(&epoch.commit(), &mut hook).await
-        }
-    });
-    wait.recv().unwrap();
-    let waiter = tokio::spawn({
-        let database = Arc::clone(&database);
-        async move {
-            database.wait_for_waiters(1).await;
-            go.send(()).unwrap();
+            session.commit_epoch(&epoch.commit(), hook).await
         }
     });
     let rows = [row("c", 2), row("b", 2), row("a", 2)];
     let mut epoch = TestEpoch::of(vec![step(1, epochs[1], 0, 3)]);
     epoch.records = vec![RecordRows::new(&plan.record_tables[0], rows.iter().collect())];
-    assert_eq!(epoch.run(&mut session).await.unwrap(), CommitOutcome::Committed);
-    waiter.await.unwrap();
-    assert_eq!(first.join().unwrap().unwrap(), CommitOutcome::Committed);
+    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for(&database));
+    assert_eq!([first.unwrap(), second.unwrap()], [CommitOutcome::Committed, CommitOutcome::Committed]);
     let ids = "SELECT string_agg(concat(id, n), ' ' ORDER BY id) FROM clicks";
     assert_eq!(database.text(ids).await, "a1 b1 c2");
 }

@@ -1,6 +1,6 @@
 //! Tables of sessions: rows are written whole, and a merge replaces them in one transaction.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use millstream::postgres::{CommitOutcome, Ddl, PostgresError, SessionDelta, SessionRow, Step, ddl_sql};
 use millstream_core::engine::SessionChange;
@@ -107,28 +107,17 @@ async fn readers_see_a_merge_whole_or_not_at_all() {
     let mut epoch = TestEpoch::of(vec![step(0, epochs[0], 0, 2)]);
     epoch.sessions = sessions(&plan.aggregates[0], vec![kept("a", 100, 100, 1), kept("a", 140, 140, 1)]);
     epoch.run(&mut session).await.unwrap();
-    let (merged, wait) = mpsc::channel();
-    let (go, gone_on) = mpsc::channel::<()>();
-    let writer = on_thread({
-        let (database, plan, owner_epoch) = (Arc::clone(&database), Arc::clone(&plan), epochs[0]);
-        move || async move {
-            let mut session = database.connect().await;
+    let held = hold_commit(&database, Step::RowsMerged, {
+        let (plan, owner_epoch) = (Arc::clone(&plan), epochs[0]);
+        async move |session, hook| {
             let mut epoch = TestEpoch::of(vec![step(0, owner_epoch, 2, 3)]);
             epoch.sessions = sessions(&plan.aggregates[0], vec![kept("a", 100, 140, 3), gone("a", 140)]);
-            let mut hook = |now: Step| {
-                if now == Step::RowsMerged {
-                    merged.send(()).unwrap();
-                    let _ = gone_on.recv();
-                }
-            };
-            session.commit_epoch(&epoch.commit(), &mut hook).await
+            session.commit_epoch(&epoch.commit(), hook).await
         }
     });
-    wait.recv().unwrap();
     let before = "a 100 100 0 1 1 -\na 140 140 0 1 1 -";
     assert_eq!(database.text(ROWS).await, before, "nothing of it before the commit");
-    go.send(()).unwrap();
-    assert_eq!(writer.join().unwrap().unwrap(), CommitOutcome::Committed);
+    assert_eq!(held.finish().unwrap(), CommitOutcome::Committed);
     assert_eq!(database.text(ROWS).await, "a 100 140 2400 3 1 /a");
 }
 

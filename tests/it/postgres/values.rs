@@ -1,6 +1,6 @@
 //! Exact distinct counts and percentiles: what partitions bring is one set, and one order.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use millstream::postgres::{CommitOutcome, ResultDelta, Step};
 use millstream_core::aggregate::{Accumulator, Quantiles};
@@ -74,36 +74,18 @@ async fn two_workers_at_one_new_row_count_what_both_have_seen() {
     let database = Arc::new(Database::create().await);
     let aggregate = visits();
     let (mut session, epochs) = started(&database, &plan(vec![aggregate.clone()]), &[0, 1]).await;
-    let (merged, wait) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    let first = on_thread({
-        let (database, aggregate, owner_epoch) = (Arc::clone(&database), aggregate.clone(), epochs[0]);
-        move || async move {
-            let mut session = database.connect().await;
+    let held = hold_commit(&database, Step::RowsMerged, {
+        let (aggregate, owner_epoch) = (aggregate.clone(), epochs[0]);
+        async move |session, hook| {
             let epoch = TestEpoch::of(vec![step(0, owner_epoch, 0, 1)])
                 .add(&aggregate, vec![seen((1, "/"), 0..100, &[1.0, 1.0])]);
-            let mut hook = |now: Step| {
-                if now == Step::RowsMerged {
-                    merged.send(()).unwrap();
-                    let _ = gone.recv();
-                }
-            };
-            session.commit_epoch(&epoch.commit(), &mut hook).await
-        }
-    });
-    wait.recv().unwrap();
-    let waiter = tokio::spawn({
-        let database = Arc::clone(&database);
-        async move {
-            database.wait_for_waiters(1).await;
-            go.send(()).unwrap();
+            session.commit_epoch(&epoch.commit(), hook).await
         }
     });
     let epoch = TestEpoch::of(vec![step(1, epochs[1], 0, 1)])
         .add(&aggregate, vec![seen((1, "/"), 90..130, &[100.0])]);
-    assert_eq!(epoch.run(&mut session).await.unwrap(), CommitOutcome::Committed);
-    waiter.await.unwrap();
-    assert_eq!(first.join().unwrap().unwrap(), CommitOutcome::Committed);
+    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for(&database));
+    assert_eq!([first.unwrap(), second.unwrap()], [CommitOutcome::Committed, CommitOutcome::Committed]);
     assert_eq!(database.text(ROWS).await, "1 / 2 130 1.0 1.0");
 }
 
