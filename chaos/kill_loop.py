@@ -45,7 +45,7 @@ class KillLoop:
     def __init__(self, arena: Arena, fleet: Fleet, schedule: Schedule, rate: float) -> None:
         self.arena, self.fleet, self.schedule = arena, fleet, schedule
         self.load = Load(arena, rate)
-        self.random = random.Random(schedule.kills)
+        self.random = random.Random(arena.seed)
         self.account = Account(schedule, arena)
         self.idle_rounds = 0
         # Who was met at a point last.
