@@ -14,7 +14,7 @@ pub enum Profile {
     /// Clicks, views, scrolls and hovers with session, device and browser, keyed by user
     #[value(name = "clickstream-10m")]
     ClickstreamTenMinutes,
-    /// Views and clicks keyed by user, one in fifty late
+    /// Views and clicks of users on pages, without a key, one in fifty late
     UserSessions,
     /// The benchmark: bursts of twenty events a user in two hours, 296 bytes each, keyed by user
     W1,
@@ -73,7 +73,7 @@ impl Profile {
                 late_by_ms: (20 * MINUTE_MS, 40 * MINUTE_MS),
                 ..clickstream
             },
-            Profile::UserSessions => Defaults { keyed: true, late: Share::of_millionths(20_000), ..ACTIVITY },
+            Profile::UserSessions => Defaults { late: Share::of_millionths(20_000), ..ACTIVITY },
             Profile::W1 => Defaults {
                 topic: "w1",
                 keyed: true,

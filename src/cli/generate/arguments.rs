@@ -332,6 +332,22 @@ mod tests {
     }
 
     #[test]
+    fn events_are_keyed_where_their_systems_do_it_or_where_it_is_asked() {
+        let keyed = |arguments: &[&str]| {
+            let typed = Typed::try_parse_from([&["generate"], arguments].concat());
+            typed.unwrap_or_else(|error| panic!("{error}")).generate.topic_settings().keyed
+        };
+        for profile in ["user-activity", "enriched-activity", "user-sessions", "clickstream-minute"] {
+            assert!(!keyed(&[profile]), "{profile}");
+            assert!(keyed(&[profile, "--key", "user"]), "{profile}");
+        }
+        for profile in ["clickstream-10m", "w1"] {
+            assert!(keyed(&[profile]), "{profile}");
+            assert!(!keyed(&[profile, "--key", "none"]), "{profile}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_load_is_refused_with_a_reason() {
         for (arguments, reason) in [
             (&["user-activity", "--late", "60%", "--bad", "41%"][..], "more than 100% together"),
