@@ -1,7 +1,8 @@
 -- Questions about clicks, over the tables of clickstream-10m.yaml. Once the pipeline has made its tables:
 --   psql "$DATABASE_URL" -f pipelines/views/clicks.sql
 -- Windows of five minutes begin every minute and overlap; those that begin at a minute divisible by five do not, and
--- together hold every event once. Sums are over these.
+-- together hold every event once. Sums are over these. Hours and days are made of seconds since 1970, which are UTC in a table
+-- that was made with `timestamp` columns as well, whatever the reader's time zone.
 
 BEGIN;
 
@@ -23,7 +24,8 @@ ORDER BY hits DESC, window_start
 LIMIT 10;
 
 CREATE OR REPLACE VIEW hours_of_day AS
-SELECT extract(hour FROM window_start AT TIME ZONE 'UTC')::int AS hour, sum(hits)::bigint AS hits,
+SELECT extract(hour FROM to_timestamp(extract(epoch FROM window_start)) AT TIME ZONE 'UTC')::int AS hour,
+       sum(hits)::bigint AS hits,
        round(100.0 * sum(hits) / sum(sum(hits)) OVER (), 1) AS percent
 FROM url_counts
 WHERE extract(epoch FROM window_start)::bigint % 300 = 0
@@ -46,9 +48,9 @@ GROUP BY browser
 ORDER BY events DESC, browser;
 
 CREATE OR REPLACE VIEW device_trend AS
-SELECT date_trunc('hour', window_start, 'UTC') AS hour, device, sum(events)::bigint AS events,
-       round(100.0 * sum(events) / sum(sum(events)) OVER (PARTITION BY date_trunc('hour', window_start, 'UTC')), 1) AS percent
-FROM device_counts
+SELECT date_trunc('hour', start, 'UTC') AS hour, device, sum(events)::bigint AS events,
+       round(100.0 * sum(events) / sum(sum(events)) OVER (PARTITION BY date_trunc('hour', start, 'UTC')), 1) AS percent
+FROM (SELECT to_timestamp(extract(epoch FROM window_start)) AS start, window_start, device, events FROM device_counts) d
 WHERE extract(epoch FROM window_start)::bigint % 300 = 0
 GROUP BY hour, device
 ORDER BY hour, device;
@@ -70,7 +72,8 @@ LIMIT 10;
 
 -- How long visits last and how much happens in one, by the day they begin on (UTC).
 CREATE OR REPLACE VIEW visit_engagement AS
-SELECT (session_start_time AT TIME ZONE 'UTC')::date AS day, count(*) AS visits, count(DISTINCT user_id) AS users,
+SELECT (to_timestamp(extract(epoch FROM session_start_time)) AT TIME ZONE 'UTC')::date AS day,
+       count(*) AS visits, count(DISTINCT user_id) AS users,
        round(avg(session_duration_seconds), 1) AS mean_seconds,
        percentile_disc(0.5) WITHIN GROUP (ORDER BY session_duration_seconds) AS median_seconds,
        round(avg(events), 2) AS events_per_visit, round(avg(pages), 2) AS pages_per_visit,
@@ -79,7 +82,7 @@ FROM click_sessions
 GROUP BY day
 ORDER BY day DESC;
 
--- How much came late: dead and too late by partition, and per aggregate what was too late for all of its windows.
+-- How much came late: per aggregate, what was too late for all of its windows, and what for some of them.
 CREATE OR REPLACE VIEW late_arrivals AS
 SELECT s.application, a.key AS aggregate, sum((a.value ->> 'matched')::bigint)::bigint AS matched,
        sum((a.value ->> 'too_late')::bigint)::bigint AS too_late,
