@@ -52,6 +52,9 @@ def show_results(screen: Screen, world: World, books: Books) -> None:
     screen.title("The ten most viewed pages (table page_view_counts)")
     for page, views, minutes in books.top_pages():
         screen.say(f"   {views:>5,} views in {minutes:>3} windows  {page}")
+    screen.title("Sessions (table user_sessions): events of a user with no pause of more than half an hour")
+    sessions, users, mean, longest = books.sessions()
+    screen.say(f"   {sessions:,} sessions of {users:,} users, {mean} s on average, {longest:,} s the longest")
     screen.title("One record of topic enriched_activity")
     screen.say(f"   {one_record(world, 'enriched_activity')}")
     screen.title("Dead letters (table millstream.dead_letters, topic activity.dead-letters)")
@@ -104,10 +107,11 @@ def referee(world: World) -> bool:
 def show_where_to_look(screen: Screen, world: World) -> None:
     screen.title("Where to look next (the servers stay up until ./dev down)")
     for topic, meaning in TOPICS.items():
-        screen.say(f"   topic {topic:<28}{meaning}")
+        screen.say(f"   topic {topic:<40}{meaning}")
     screen.say(f"   psql {world.database_url}")
     screen.say(
-        "        tables page_view_counts, millstream.dead_letters, millstream.progress; view millstream.status"
+        "        tables page_view_counts, active_users, user_sessions, millstream.dead_letters, millstream.progress;"
+        " view millstream.status"
     )
     screen.say('   eval "$(./dev env)"')
     screen.say(

@@ -15,6 +15,10 @@ select page_url, sum(view_count)::bigint as views, count(*) as minutes
 from page_view_counts group by page_url order by views desc, page_url limit 10
 """
 PAGE_VIEWS = "select coalesce(sum(view_count), 0)::bigint from page_view_counts"
+SESSIONS = """
+select count(*), count(distinct user_id), round(avg(session_duration_seconds)), max(session_duration_seconds)
+from user_sessions
+"""
 TOO_LATE = """
 select coalesce(sum((aggregates -> 'page_view_counts' ->> 'too_late')::bigint), 0)::bigint
 from millstream.progress where application = %s
@@ -51,6 +55,12 @@ class Books:
 
     def top_pages(self) -> list[tuple]:
         return self._connection.execute(TOP_PAGES).fetchall()
+
+    def sessions(self) -> tuple:
+        """How many, of how many users, and how many seconds they last: on average, and the longest."""
+        row = self._connection.execute(SESSIONS).fetchone()
+        assert row is not None
+        return row
 
     def page_views(self) -> int:
         return self._number(PAGE_VIEWS)

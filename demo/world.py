@@ -18,6 +18,7 @@ SOURCE = "activity"  # what the pipeline file calls it; its side topics carry th
 PARTITIONS = 3
 TOPICS = {
     INPUT: "what was sent",
+    f"{PIPELINE.stem}.{SOURCE}.by-user_id": "the pipeline's own: the same, partitioned by user, so that sessions are whole",
     "enriched_activity": "the same with processing_time, each exactly once (read it with isolation.level=read_committed)",
     f"{SOURCE}.dead-letters": "what could not be read, unchanged, with the reason in its headers",
     f"{SOURCE}.late": "events that came after their window was closed for good",

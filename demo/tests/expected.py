@@ -22,6 +22,13 @@ NOTICE = {
 USERS = {"apache": 1_861, "nasa": 2_365}
 SESSIONS = {"apache": 3_223, "nasa": 2_989}
 GAP = timedelta(minutes=30)
+# What the table of each file has beside its key, in the order of `sessions_of`.
+OWN_COLUMNS = ("session_end_time", "session_duration_seconds")
+SESSION_COLUMNS = {
+    "user-activity": OWN_COLUMNS,
+    "enriched-activity": OWN_COLUMNS,
+    "user-sessions": (*OWN_COLUMNS, "events", "page_views", "pages"),
+}
 # As the notice has them, and what follows from its lines: distinct ids; minutes with a click, and pairs of minute and URL.
 DISTINCT = {"apache": 9_980, "nasa": 30_968}
 WINDOWS_AND_PAIRS = {"apache": (84, 5_648), "nasa": (766, 21_057)}

@@ -1,5 +1,5 @@
-"""Two real logs through the files of `pipelines/` on real servers: topics without keys, the hop of user-sessions, the tables, the
-enriched topic.
+"""Two real logs through the files of `pipelines/` on real servers: topics without keys, the hop, the tables, the enriched
+topic.
 
 They fail where no servers answer, or nothing was built; `./dev test` sees to both.
 """
@@ -18,6 +18,7 @@ from demo.tests.expected import (
     DISTINCT,
     LOGS,
     NOTICE,
+    SESSION_COLUMNS,
     SESSIONS,
     USERS,
     WINDOWS_AND_PAIRS,
@@ -64,13 +65,26 @@ def rows(arena: Arena, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
+def assert_sessions(arena: Arena, pipeline: str, log: str, sent: list[Message]) -> None:
+    """The table has the sessions of a sort, in the columns that this file gives them."""
+    columns = SESSION_COLUMNS[pipeline]
+    asked = f"SELECT user_id, session_start_time, {', '.join(columns)} FROM user_sessions"
+    found = {row[:2]: row[2:] for row in rows(arena, asked)}
+    assert found == {key: row[: len(columns)] for key, row in sessions_of(sent).items()}
+    assert len(found) == SESSIONS[log] and len({user for user, _ in found}) == USERS[log]
+
+
 def verdicts(report: Report) -> list[int]:
     """How many records were read, accepted, duplicates and dead."""
     return [report.counts[name] for name in ("read", "accepted", "duplicate", "dead")]
 
 
-@pytest.mark.parametrize("arena", ["user-activity", "enriched-activity"], indirect=True)
-def test_a_real_log_gives_its_page_views_and_active_users(arena: Arena, log: str) -> None:
+@pytest.mark.parametrize(
+    ("arena", "pipeline"), [(name, name) for name in ("user-activity", "enriched-activity")], indirect=["arena"]
+)
+def test_a_real_log_gives_its_page_views_active_users_and_sessions(
+    arena: Arena, pipeline: str, log: str
+) -> None:
     messages, lines = LOGS[log]
     sent = list(messages())
     report = worked_off(arena, sent)
@@ -86,6 +100,7 @@ def test_a_real_log_gives_its_page_views_and_active_users(arena: Arena, log: str
     assert active.keys() == users.keys() and len(set().union(*users.values())) == USERS[log]
     for start, found in active.items():
         assert_about(found, len(users[start]))
+    assert_sessions(arena, pipeline, log, sent)
     # With the time at which each was processed, as the referee has seen.
     enriched = {name.rpartition(".")[2]: count for name, count in report.messages.items()}.get("enriched")
     assert enriched == (lines - dead if arena.plan.records else None)
@@ -100,12 +115,7 @@ def test_a_real_log_gives_its_sessions_behind_the_hop(arena: Arena, log: str) ->
     dead = sum(message.key is None for message in sent)
     assert verdicts(report) == [lines, lines - dead, 0, dead]
 
-    columns = (
-        "user_id, session_start_time, session_end_time, session_duration_seconds, events, page_views, pages"
-    )
-    found = {row[:2]: row[2:] for row in rows(arena, f"SELECT {columns} FROM user_sessions")}
-    assert found == sessions_of(sent)
-    assert len(found) == SESSIONS[log] and len({user for user, _ in found}) == USERS[log]
+    assert_sessions(arena, "user-sessions", log, sent)
     assert rows(arena, "SELECT sum(events)::bigint FROM user_sessions") == [(sum(NOTICE[log].values()),)]
     assert rows(arena, "SELECT sum(view_count)::bigint FROM page_view_counts") == [
         (NOTICE[log]["page_view"],)

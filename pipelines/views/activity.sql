@@ -43,6 +43,7 @@ LEFT JOIN (SELECT active_user_count, window_start
 
 -- Whether the numbers are to be trusted: nothing is lost between read and judged, how much was dead or too late, how far
 -- the results have come, and when they last moved.
+--   partitions   of the source's topic, and where it is repartitioned those of the internal topic besides
 --   too_late     per aggregate, since a record that is too late for one may still count in another
 --   watermark    none while a partition has none
 --   caught_up    every partition is at its log's end, and its owner said so within half a minute

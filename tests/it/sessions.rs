@@ -16,8 +16,8 @@ fn cases_of_every_file_pass() {
         (GOLDEN, 4),
         ("pipelines/clickstream-10m.yaml", 3),
         ("pipelines/clickstream-minute.yaml", 4),
-        ("pipelines/enriched-activity.yaml", 4),
-        ("pipelines/user-activity.yaml", 4),
+        ("pipelines/enriched-activity.yaml", 5),
+        ("pipelines/user-activity.yaml", 5),
         ("pipelines/user-sessions.yaml", 4),
     ];
     let entries = fs::read_dir(path("pipelines")).unwrap().map(|entry| entry.unwrap().path());

@@ -64,9 +64,9 @@ fn expressions_have_their_problems_where_they_stand() {
         .replace("by: [page_url]", "by: [{ page_url: 'coalesce(page, ''x'')' }]")
         .replace("count(*) }", "\"count(*) filter (where user_id > 1)\" }");
     insta::assert_snapshot!(report(&text), @r"
-    20:30: aggregates.page_view_counts.where: unknown field event_typ; did you mean event_type?
-    22:32: aggregates.page_view_counts.by[0].page_url: unknown field page; the fields are event_time, user_id, page_url, event_type
-    23:51: aggregates.page_view_counts.select.view_count: operator > does not take text and bigint; cast one side, as in x::bigint
+    23:30: aggregates.page_view_counts.where: unknown field event_typ; did you mean event_type?
+    25:32: aggregates.page_view_counts.by[0].page_url: unknown field page; the fields are event_time, user_id, page_url, event_type
+    26:51: aggregates.page_view_counts.select.view_count: operator > does not take text and bigint; cast one side, as in x::bigint
     ");
 }
 
@@ -111,7 +111,13 @@ fn enriched_activity_is_as_typed() {
     let active = &plan.aggregates[1];
     assert_eq!(active.window, Window::Sliding { size: Span::from_secs(300), slide: Span::from_secs(60) });
     assert!(active.table.columns.iter().all(|c| !c.nullable));
-    assert_eq!(plan.tests.len(), 4);
+    // A table of these four that is there already may stay.
+    let sessions = &plan.aggregates[2];
+    assert_eq!(sessions.window, Window::Session { gap: Span::from_secs(1_800), max_duration: None });
+    let columns: Vec<&str> = sessions.table.columns.iter().map(|c| &*c.name).collect();
+    let own = ["user_id", "session_start_time", "session_end_time", "session_duration_seconds"];
+    assert_eq!((&*sessions.table.name, &columns[..]), ("user_sessions", &own[..]));
+    assert_eq!(plan.tests.len(), 5);
     let (source, events) = &plan.tests[0].given[0];
     assert_eq!((*source, events.len()), (SourceId(0), 50));
     assert_eq!(
@@ -318,6 +324,7 @@ fn the_hash_is_that_of_the_results() {
     insta::assert_snapshot!(canonical::canonical(&original), @r#"
     millstream plan 1
     source "activity" "user_activity" "event_time" 120000000 300000000 1048576 "activity.dead-letters" "activity.late"
+    repartition "user_id"
     field "event_time" timestamp plain true
     field "user_id" text plain true
     field "page_url" text plain true
@@ -330,11 +337,14 @@ fn the_hash_is_that_of_the_results() {
     aggregate "active_users" "activity" sliding 300000000 60000000 3600000000 null
     select "active_user_count" approx_distinct bigint "\"user_id\"" null
     table "active_users" "window_start"
+    aggregate "user_sessions" "activity" session 1800000000 null 3600000000 null
+    by "user_id" "\"user_id\""
+    table "user_sessions" "user_id" "session_start_time"
     records "enriched" "activity" "enriched_activity" null produced
     set "processing_time" commit_time
     "#);
     let hashes = [original.hash, plan(EVERY_KEY).hash].map(|hash| format!("{hash:016x}"));
-    assert_eq!(hashes, ["2f6fb90861d5eb9f", "0ba1d95c0a361b0d"]);
+    assert_eq!(hashes, ["254a052123f02175", "0ba1d95c0a361b0d"]);
     for (from, to) in [
         ("100ms", "1s"),
         ("localhost:29092", "elsewhere:9092"),
@@ -353,7 +363,9 @@ fn the_hash_is_that_of_the_results() {
         ("approx_distinct(user_id)", "approx_distinct(page_url)"),
         ("'page_view'", "'click'"),
         ("delay: 2m", "delay: 3m"),
-        ("user_id: text!", "user_id: text"),
+        ("event_type: text!", "event_type: text"),
+        ("repartition_by: user_id", "keyed_by: user_id"),
+        ("session: 30m", "session: 20m"),
         ("allowed_lateness: 1h", "allowed_lateness: 2h"),
         ("processing_time", "processed_at"),
         ("count(*)", "count(user_id)"),

@@ -23,6 +23,11 @@ const TOO_LATE: [(i64, i64); 2] = [(2, 1), (1, 0)];
 const TABLE_WITHOUT_ZONES: &str =
     "CREATE TABLE active_users (window_start timestamp PRIMARY KEY, window_end timestamp NOT NULL,
         active_user_count bigint NOT NULL)";
+/// As the systems have it that made a table of sessions before.
+const SESSIONS_WITHOUT_ZONES: &str = "CREATE TABLE user_sessions (user_id text, session_start_time timestamp,
+        session_end_time timestamp NOT NULL, session_duration_seconds bigint NOT NULL,
+        PRIMARY KEY (user_id, session_start_time))";
+const START_MINUTE: &str = "extract(epoch from session_start_time)::bigint / 60";
 /// Another application with a table of the same name elsewhere, whose results are final through the year 2099.
 const ANOTHER_APPLICATION: &str = "INSERT INTO millstream.outputs VALUES ('table', 'other.active_users', 'other');
     INSERT INTO millstream.aggregates VALUES ('other', 'active_users', 'active_users', 'other', 1, '0 s', '30 s');
@@ -60,7 +65,7 @@ async fn database_of(pipeline: &Plan, before: &str) -> Database {
     let database = Database::create().await;
     database.raw().await.batch_execute(before).await.unwrap();
     let mut session = database.connect().await;
-    let topic = pipeline.sources[0].topic.clone();
+    let topic = pipeline.sources[0].state_topic().clone();
     let partitions = [(topic.clone(), 2)].into();
     let ids = ClusterIdentity { cluster_id: "cluster-1".to_owned(), partitions, written: BTreeSet::new() };
     session.migrate(Ddl::Apply).await.unwrap();
@@ -203,15 +208,18 @@ async fn health_tells_a_processor_that_is_alive_from_results_that_move() {
     assert_eq!(health(&database, watermark).await, "", "one has no watermark");
 }
 
-#[tokio::test]
-async fn questions_about_sessions_have_their_answers() {
-    let pipeline = plan_of("user-sessions.yaml");
+/// The database of a pipeline that has written four sessions of two users, after `before` was run there.
+async fn visited(pipeline: &Plan, before: &str) -> Database {
     let database = Database::create().await;
-    let (mut session, tp, owner_epoch) = claimed(&database, &pipeline).await;
+    database.raw().await.batch_execute(before).await.unwrap();
+    let (mut session, tp, owner_epoch) = claimed(&database, pipeline).await;
+    let aggregate = pipeline.aggregates.iter().find(|a| *a.name == *"user_sessions").expect("sessions");
     let visit = |user: &str, start: i64, minutes: i64, (events, views, pages): (i64, i64, i64)| {
         let at = |minute: i64| EventTime(minute * MINUTE);
         let mut row = vec![Value::Timestamp(at(start)), Value::Timestamp(at(start + minutes))];
         row.extend([minutes * 60, events, views, pages].map(Value::Bigint));
+        // Behind the user; a pipeline without `select` has a session's own columns alone.
+        row.truncate(aggregate.table.columns.len() - 1);
         let change = SessionChange { key: [].into(), start: at(start), row: Some(row) };
         SessionRow::new(change, vec![Value::Text(user.to_owned().into())])
     };
@@ -226,19 +234,43 @@ async fn questions_about_sessions_have_their_answers() {
     // Less an hour of lateness, and two gaps of half an hour: what ended by minute 150 is final.
     task.watermark = Some(EventTime(270 * MINUTE));
     let mut epoch = TestEpoch::of(vec![task]);
-    epoch.sessions = vec![SessionDelta { aggregate: &pipeline.aggregates[0], rows }];
+    epoch.sessions = vec![SessionDelta { aggregate, rows }];
     epoch.run(&mut session).await.unwrap();
-    for name in ["views/sessions.sql", "views/sessions.sql", "views/activity.sql"] {
+    database
+}
+
+#[tokio::test]
+async fn sessions_have_their_answers_whatever_the_readers_time_zone_and_the_columns_type() {
+    let [activity, enriched] = PIPELINES;
+    for (name, before) in [(activity, ""), (activity, SESSIONS_WITHOUT_ZONES), (enriched, "")] {
+        let database = visited(&plan_of(name), before).await;
+        let owner = database.raw().await;
+        owner.batch_execute(&file("views/sessions.sql")).await.unwrap();
+        for zone in ["UTC", "Asia/Tokyo", "America/New_York"] {
+            let sql = format!("ALTER DATABASE {} SET timezone TO '{zone}'", database.name);
+            owner.batch_execute(&sql).await.unwrap();
+            let newest =
+                shown(&database, &format!("user_id, {START_MINUTE}, final"), "latest_sessions").await;
+            assert_eq!(newest, "b 1500 f\nb 200 f\na 100 t\na 10 t", "{name} {zone} {before}");
+            let days = shown(&database, "day, sessions, longest_seconds", "session_durations").await;
+            assert_eq!(days, "1970-01-02 1 120\n1970-01-01 3 1200", "{name} {zone} {before}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn questions_about_sessions_have_their_answers() {
+    let database = visited(&plan_of("user-sessions.yaml"), "").await;
+    for name in ["views/sessions.sql", "views/engagement.sql", "views/activity.sql"].repeat(2) {
         database.raw().await.batch_execute(&file(name)).await.unwrap();
     }
     let check = async |columns: &str, view: &str, expected: &str| {
         let sql = format!("SELECT concat_ws(' ', {columns}) FROM {view}");
         assert_eq!(database.text(&sql).await, expected, "{view}");
     };
-    let minute = "extract(epoch from session_start_time)::bigint / 60";
-    check(&format!("user_id, {minute}, final"), "latest_sessions", "b 1500 f\nb 200 f\na 100 t\na 10 t")
-        .await;
-    check(&format!("user_id, {minute}, page_views"), "user_sessions_latest", "a 100 5\nb 1500 0").await;
+    let newest = "b 1500 0 0 f\nb 200 2 2 f\na 100 3 5 t\na 10 1 1 t";
+    check(&format!("user_id, {START_MINUTE}, pages, page_views, final"), "latest_sessions", newest).await;
+    check(&format!("user_id, {START_MINUTE}, page_views"), "user_sessions_latest", "a 100 5\nb 1500 0").await;
     check(
         "day, sessions, users, without_duration, mean_seconds, median_seconds, p95_seconds, longest_seconds",
         "session_durations",
