@@ -1,4 +1,5 @@
--- What happens in sessions, over the table of user-sessions.yaml, which counts it. Once the pipeline has made its tables:
+-- What happens in sessions, over the table of user-sessions.yaml, which counts it; days are made as in sessions.sql. Once the
+-- pipeline has made its tables:
 --   psql "$DATABASE_URL" -f pipelines/views/engagement.sql
 
 BEGIN;
