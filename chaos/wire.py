@@ -21,7 +21,7 @@ from .options import add_pipeline_option
 from .paths import LogMark
 from .processor import Processor
 from .program import end_on_sigterm, play
-from .proxy import Cut, Hold
+from .proxy import Cut, Hold, Orphan
 from .wire_faults import NEXT_TRANSACTION, WireFault
 
 HIT_SECONDS, RECOVER_SECONDS, ANSWER_SECONDS = 30.0, 90.0, 40.0
@@ -44,12 +44,13 @@ class Case:
 
 
 def kafka_cases(kind: str) -> list[Case]:
-    held = Hold(until=NEXT_TRANSACTION, seconds=HELD_SECONDS)
+    held, orphan = (action(until=NEXT_TRANSACTION, seconds=HELD_SECONDS) for action in (Hold, Orphan))
     return [
         Case(f"{kind} lost", WireFault("kafka", kind, Cut())),
         Case(f"{kind}'s answer lost", WireFault("kafka", f"{kind} reply", Cut())),
         Case(f"{kind} answered too late", WireFault("kafka", f"{kind} reply", Hold(seconds=LATE_SECONDS))),
         Case(f"{kind} released into the next transaction", WireFault("kafka", kind, held), refused=True),
+        Case(f"{kind} asked again, then released so", WireFault("kafka", kind, orphan), refused=True),
     ]
 
 

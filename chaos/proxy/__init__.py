@@ -9,8 +9,8 @@ A request is of kind `EndTxn`, its answer of kind `EndTxn reply`; a statement `C
 Tested: `tests/test_framing.py`, `tests/test_proxy.py`, `tests/test_proxy_servers.py`.
 """
 
-from .actions import Cut, Delay, HalfOpen, Hold, Reset, Slice
+from .actions import Cut, Delay, HalfOpen, Hold, Orphan, Reset, Slice
 from .book import Book, Rule
 from .proxy import Proxy
 
-__all__ = ["Book", "Cut", "Delay", "HalfOpen", "Hold", "Proxy", "Reset", "Rule", "Slice"]
+__all__ = ["Book", "Cut", "Delay", "HalfOpen", "Hold", "Orphan", "Proxy", "Reset", "Rule", "Slice"]

@@ -51,6 +51,11 @@ class Hold:
     seconds: float = 60.0
 
 
+@dataclass(frozen=True)
+class Orphan(Hold):
+    """As `Hold`, but the connection is closed towards the client at once: it asks again while the first message waits."""
+
+
 Action = Cut | Reset | Delay | HalfOpen | Slice | Hold
 
 

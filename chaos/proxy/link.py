@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 
-from .actions import Cut, Delay, HalfOpen, Hold, Reset, Slice
+from .actions import Cut, Delay, HalfOpen, Hold, Orphan, Reset, Slice
 from .book import Book, Rule
 from .framing import Framing, Message
 
@@ -152,6 +152,8 @@ class Link:
     async def hold(self, rule: Rule, message: Message, writer: asyncio.StreamWriter) -> None:
         """A held request is answered when its reply has come, a held reply when it is written."""
         self.open_rules.append(rule)
+        if isinstance(rule.action, Orphan):
+            self.client_writer.close()
         deadline = time.monotonic() + rule.action.seconds
         while not rule.released.is_set() and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_SECONDS)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chaos.proxy import Book, Cut, Delay, HalfOpen, Hold, Proxy, Reset, Slice
+from chaos.proxy import Book, Cut, Delay, HalfOpen, Hold, Orphan, Proxy, Reset, Slice
 from chaos.proxy.kafka import KafkaFraming
 
 from .test_framing import reply, request
@@ -175,6 +175,21 @@ def test_a_held_request_outlives_its_client_and_is_released_before_the_next_one(
     assert not rule.released.is_set()
     assert second.ask(INIT, 3) == 3
     assert broker.arrived == [(HEARTBEAT, 2), (END_TXN, 1), (INIT, 3)]
+    assert (rule.released.is_set(), rule.answer) == (True, "ok")
+
+
+def test_an_orphaned_request_arrives_behind_the_one_that_was_sent_again(
+    broker: Broker, proxy: Proxy
+) -> None:
+    rule = proxy.add("EndTxn", Orphan(until="InitProducerId"))
+    first = Client(proxy)
+    first.send(END_TXN, 1)
+    assert first.receive() is None
+    second = Client(proxy)
+    assert second.ask(END_TXN, 2) == 2
+    assert not rule.released.is_set()
+    assert second.ask(INIT, 3) == 3
+    assert broker.arrived == [(END_TXN, 2), (END_TXN, 1), (INIT, 3)]
     assert (rule.released.is_set(), rule.answer) == (True, "ok")
 
 

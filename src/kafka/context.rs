@@ -46,7 +46,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Whether a broker went down since this was asked last.
+    /// Whether a broker went down or closed a connection since this was asked last.
     pub fn take_broker_down(&self) -> bool {
         self.broker_down.swap(false, Ordering::Relaxed)
     }
@@ -70,6 +70,10 @@ impl Journal {
 
 impl ClientContext for Journal {
     fn log(&self, level: Level, facility: &str, line: &str) {
+        // Why: a connection that was merely closed is told as a line and no error, whatever was on its way.
+        if facility == "FAIL" {
+            self.broker_down.store(true, Ordering::Relaxed);
+        }
         // Why: connection failures come again as errors, and settings meant for the other kind of client are no fault.
         let known = matches!(facility, "FAIL" | "ERROR" | "CONFWARN");
         match level {

@@ -33,6 +33,8 @@ const FULL_QUEUE_POLL: Duration = Duration::from_millis(1);
 const PLAIN_PATIENCE: Duration = Duration::from_secs(300);
 /// Events served between two slices: failures come bundled, log lines one by one.
 const EVENTS_PER_SLICE: usize = 16;
+/// Events served where none may be left: more than a client has to say of one transaction.
+const ALL_EVENTS: usize = 4_096;
 
 /// The producer of one thread: all its calls but `discard` belong to it.
 ///
@@ -109,13 +111,14 @@ impl Producer {
     pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.client
             .init_transactions(timeout)
-            .map_err(|error| KafkaError::of_client("init transactions", error))
+            .map_err(|error| KafkaError::of_client("init transactions", error))?;
+        // Before this nothing was sent that could come late.
+        self.serve_all();
+        self.client.context().journal.take_broker_down();
+        Ok(())
     }
 
     pub fn begin(&self) -> Result<(), KafkaError> {
-        self.serve();
-        self.client.context().journal.take_broker_down();
-        self.in_doubt.store(false, Ordering::Relaxed);
         self.client.begin_transaction().map_err(|error| KafkaError::of_client("begin a transaction", error))
     }
 
@@ -220,11 +223,11 @@ impl Producer {
         self.client.abort_transaction(timeout).map_err(|error| KafkaError::of_client("abort", error))
     }
 
-    /// Whether a request of this transaction may still be on its way although its call returned Ok: a call outlasted
-    /// `socket.timeout.ms`, or a broker went down since `begin`. Such a producer must be discarded, or the delayed
-    /// copy meets the next transaction.
+    /// Whether a request may still be on its way although its call returned Ok: a call outlasted `socket.timeout.ms`, or
+    /// a connection was lost since `init_transactions`, and the client sent it again. Such a producer must be discarded,
+    /// or the delayed copy meets the next transaction.
     pub fn in_doubt(&self) -> bool {
-        self.serve();
+        self.serve_all();
         if self.client.context().journal.take_broker_down() {
             self.in_doubt.store(true, Ordering::Relaxed);
         }
@@ -246,6 +249,16 @@ impl Producer {
 
     fn serve(&self) {
         for _ in 0..EVENTS_PER_SLICE {
+            self.client.poll(Duration::ZERO);
+        }
+    }
+
+    /// Serves every event there is, where no record is in flight.
+    fn serve_all(&self) {
+        for _ in 0..ALL_EVENTS {
+            if self.client.in_flight_count() == 0 {
+                return;
+            }
             self.client.poll(Duration::ZERO);
         }
     }

@@ -11,18 +11,33 @@ use super::session::bounded;
 
 pub(super) const CONTEXT: &str = "millstream.partials";
 
+/// The sum of two doubles as everybody but PostgreSQL has it: infinite where it leaves their range, which there is an error.
+pub(super) fn double_sum_sql(a: &str, b: &str) -> String {
+    let most = format!("'{:e}'::float8", f64::MAX);
+    format!(
+        "CASE WHEN {a} > 0 AND {a} < 'Infinity' THEN
+                CASE WHEN {b} > {most} - {a} AND {b} < 'NaN' THEN 'Infinity' ELSE {a} + {b} END
+            WHEN {a} < 0 AND {a} > '-Infinity' THEN
+                CASE WHEN {b} < -{most} - {a} THEN '-Infinity' ELSE {a} + {b} END
+            ELSE {a} + {b} END"
+    )
+}
+
 /// The upsert of partial sums; returns the merged ones in the order of its input.
-pub(super) fn partials_sql() -> &'static str {
-    "INSERT INTO millstream.partials AS p
+pub(super) fn partials_sql() -> String {
+    let doubles = double_sum_sql("p.sum_double", "excluded.sum_double");
+    format!(
+        "INSERT INTO millstream.partials AS p
         (application, aggregate, row_key, column_name, sum_numeric, sum_double, count)
      SELECT $1, $2, u.row_key, $3, u.sum_numeric::numeric, u.sum_double, u.count
      FROM unnest($4::bytea[], $5::text[], $6::double precision[], $7::bigint[])
         u (row_key, sum_numeric, sum_double, count)
      ON CONFLICT (application, aggregate, row_key, column_name) DO UPDATE SET
         sum_numeric = p.sum_numeric + excluded.sum_numeric,
-        sum_double = p.sum_double + excluded.sum_double,
+        sum_double = {doubles},
         count = p.count + excluded.count
      RETURNING row_key, sum_numeric::text, sum_double, count"
+    )
 }
 
 /// Merges the partial sums of each `avg` column and returns its index among the selected ones with the averages.

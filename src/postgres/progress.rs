@@ -151,7 +151,12 @@ impl Session {
         start: Offset,
         plan_hash: u64,
     ) -> Result<(), PostgresError> {
-        let sql = "INSERT INTO millstream.progress (application, topic, partition, topic_id, bootstrapped,
+        // Why the counts: the topic may have grown since the start, and what stands behind rows waits for all its partitions.
+        let sql = "WITH own AS (UPDATE millstream.aggregates SET partitions = greatest(partitions, $3 + 1)
+                WHERE application = $1 AND topic = $2 AND partitions <= $3),
+             routers AS (UPDATE millstream.aggregates SET routed_partitions = greatest(routed_partitions, $3 + 1)
+                WHERE application = $1 AND routed_from = $2 AND routed_partitions <= $3)
+             INSERT INTO millstream.progress (application, topic, partition, topic_id, bootstrapped,
                 start_offset, prev, next, owner_epoch, epoch, hash, settled, plan_hash)
              VALUES ($1, $2, $3, $4, false, $5, $5, $5, 0, 0, $6, false, $7) ON CONFLICT DO NOTHING";
         let hash = RollingHash::default().0.cast_signed();

@@ -40,7 +40,7 @@ impl Session {
             let upsert = self.prepared(&aggregate.table.name, &upsert_sql(aggregate)).await?;
             let averages = aggregate.select.iter().any(|s| s.function == Function::Avg);
             let partials = match averages {
-                true => Some(self.prepared(partials::CONTEXT, partials_sql()).await?),
+                true => Some(self.prepared(partials::CONTEXT, &partials_sql()).await?),
                 false => None,
             };
             let sketches = self.prepare_sketches(aggregate).await?;
@@ -115,7 +115,12 @@ fn merge_sql(function: Function, data_type: DataType, column: &str) -> String {
             format!("{column} = t.{column}")
         }
         Function::Sum => {
-            format!("{column} = coalesce(t.{column} + excluded.{column}, t.{column}, excluded.{column})")
+            let [there, more] = [format!("t.{column}"), format!("excluded.{column}")];
+            let sum = match data_type {
+                DataType::Double => partials::double_sum_sql(&there, &more),
+                _ => format!("{there} + {more}"),
+            };
+            format!("{column} = coalesce({sum}, {there}, {more})")
         }
         Function::Min => format!("{column} = least({pair})"),
         Function::Max => format!("{column} = greatest({pair})"),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | version 1 |
 //! | 1 | flags: 1 Kafka timestamp, 2 watermark, 4 key, 8 tick, 16 idle (of a tick) |
-//! | 4, 4 | the source's partition, and how many partitions the source has |
+//! | 4, 4 | the source's partition, and how many partitions the source is known to have |
 //! | 8 | of a record its offset in the source, of a tick the next offset that its router reads |
 //! | 8 | if 1: the source record's Kafka timestamp in milliseconds |
 //! | 8 | if 2: of a record its partition's watermark before it, of a tick the watermark, in microseconds |
@@ -13,6 +13,8 @@
 //!
 //! Numbers are little endian. The message's key is the text of the field that spreads the records, its headers are the source
 //! record's; a tick has neither.
+
+use std::ops::Range;
 
 use super::state::StateCodecError;
 use crate::model::{EventTime, Offset, Partition};
@@ -28,7 +30,7 @@ const IDLE: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoutedHead {
     pub partition: Partition,
-    /// How many partitions the source has.
+    /// How many partitions the source has at least: more may have come since they were counted.
     pub partitions: i32,
     pub offset: Offset,
     pub watermark: Option<EventTime>,
@@ -51,6 +53,10 @@ pub enum Routed<'a> {
 }
 
 impl<'a> Routed<'a> {
+    /// Where the number of partitions stands. Everything else in a copy is a function of the source's log: the same
+    /// whenever it is written.
+    pub const PARTITIONS: Range<usize> = 6..10;
+
     /// Appends the value's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (head, timestamp_ms, key, value, kind) = match *self {

@@ -14,8 +14,8 @@ use crate::verdict::Judge;
 impl Gather {
     /// A record that is not dead, on its way to the partition of `text`. Its verdict comes there.
     ///
-    /// The hash folds every byte of the copy but its headers. Ticks are no part of it: when they are sent is a matter of the
-    /// clock, and a replay may send others.
+    /// The hash folds every byte of the copy but its headers and the number of partitions, which may have grown when it is
+    /// replayed. Ticks are no part of it: when they are sent is a matter of the clock, and a replay may send others.
     pub fn route(
         &mut self,
         judge: &Judge,
@@ -37,7 +37,10 @@ impl Gather {
         };
         copy.encode(bytes);
         let end = bytes.len();
-        self.hash.0 = xxh3_64_with_seed(&bytes[start..end], self.hash.0);
+        let copied = &bytes[start..end];
+        for part in [&copied[..Routed::PARTITIONS.start], &copied[Routed::PARTITIONS.end..]] {
+            self.hash.0 = xxh3_64_with_seed(part, self.hash.0);
+        }
         if effects.outputs {
             bytes.extend_from_slice(text.as_bytes());
             let routed =

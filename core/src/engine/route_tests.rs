@@ -209,6 +209,28 @@ fn hash_of_a_router_is_that_of_every_byte_of_the_copy() {
 }
 
 #[test]
+fn a_source_may_grow_while_its_routers_run_and_before_they_replay() {
+    let plan = plan(0, "");
+    let run = |partitions, number, tick| {
+        let mut task = open(&plan, &Disk::default(), (Role::Router { partitions }, number), 0);
+        let value = clicks(1, &[10]).remove(0);
+        task.process(&record(0, None, &value, &Vec::new), Effects::LIVE).expect("memory");
+        if tick {
+            task.tick(false);
+        }
+        task.seal()
+    };
+    assert_eq!(run(3, 2, false).hash, run(4, 2, false).hash);
+    let added = run(3, 5, true).outputs;
+    for value in [&added.bytes[added.routed[0].value.clone()], added.tick.as_deref().expect("asked for")] {
+        let Ok(Routed::Record { head, .. } | Routed::Tick { head, .. }) = Routed::decode(value) else {
+            panic!("no value of a router: {value:?}")
+        };
+        assert_eq!((head.partition.0, head.partitions), (5, 6));
+    }
+}
+
+#[test]
 fn what_no_router_wrote_is_refused() {
     let plan = plan(0, "");
     let check = |value: Option<&[u8]>, expect: &str| {

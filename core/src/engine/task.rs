@@ -31,7 +31,7 @@ pub struct TaskIdentity {
 pub enum Role {
     /// Everything: its source is not repartitioned.
     Whole,
-    /// Dead letters, and copies for the internal topic. The source has so many partitions.
+    /// Dead letters, and copies for the internal topic. The source has at least so many partitions.
     Router { partitions: i32 },
     /// What became of them: a partition of the internal topic.
     Internal,
@@ -87,6 +87,16 @@ impl Effects {
     pub const LIVE: Effects = Effects { outputs: true, rows: true };
 }
 
+impl Role {
+    /// That of one partition. Why: it may have been added since they were counted, and tells the internal topic of itself.
+    fn of(self, partition: Partition) -> Role {
+        match self {
+            Role::Router { partitions } => Role::Router { partitions: partitions.max(partition.0 + 1) },
+            other => other,
+        }
+    }
+}
+
 impl TaskIdentity {
     /// Whether local state is this task's own.
     pub fn owns(&self, meta: &TaskMeta) -> bool {
@@ -115,9 +125,9 @@ impl Task {
         gather.hash = meta.map_or(RollingHash::default(), |m| m.hash);
         gather.max_event_time = meta.and_then(|m| m.max_event_time);
         Task {
+            role: role.of(identity.partition.partition),
             identity,
             judge,
-            role,
             store,
             gather,
             scratch: Evaluated::default(),
@@ -363,7 +373,7 @@ impl Task {
     }
 }
 
-/// Of a router: by which text a record is spread, and how many partitions its source has.
+/// Of a router: by which text a record is spread, and how many partitions its source has at least.
 fn spreading<'r>(judge: &Judge, role: Role, row: &'r Row<'_>) -> Result<Option<(Cow<'r, str>, i32)>, Dead> {
     let (Role::Router { partitions }, Some(hop)) = (role, &judge.source().repartition) else {
         return Ok(None);

@@ -46,6 +46,24 @@ async fn sketches_go_once_every_partition_has_passed_their_windows() {
 }
 
 #[tokio::test]
+async fn a_partition_that_was_added_is_waited_for_from_its_first_row_on() {
+    let database = Database::create().await;
+    let aggregate = distinct_users();
+    // The plan was claimed when the topic had two partitions.
+    let (mut session, epochs) = started(&database, &plan(vec![aggregate.clone()]), &[0, 1, 2]).await;
+    let counted = "SELECT partitions::text FROM millstream.aggregates";
+    assert_eq!(database.text(counted).await, "3");
+    let row = |minute| (&aggregate, seen((minute, "/"), 0, 0..10, 0..0));
+    for partition in 0..2 {
+        commit(&mut session, row(1), (partition, epochs[partition as usize]), (0, 90 * MINUTE)).await;
+    }
+    let kept = "SELECT count(*)::text FROM millstream.sketches";
+    assert_eq!(database.text(kept).await, "1");
+    commit(&mut session, row(90), (2, epochs[2]), (0, 90 * MINUTE)).await;
+    assert_eq!(database.text(kept).await, "1", "only what came last");
+}
+
+#[tokio::test]
 async fn a_sweep_that_was_not_whole_goes_on_with_the_next_epoch() {
     let database = Database::create().await;
     let aggregate = distinct_users();
