@@ -205,8 +205,20 @@ fn drained_instance_leaves_its_partitions_at_once() {
 fn end_is_reached_when_every_instance_has_done_its_part() {
     let mut arena = Arena::open();
     let first = arena.start_ready("a", &["--workers", "1"]);
+    let mut second = arena.start_ready("b", &["--workers", "1"]);
+    until("both share", || [&first, &second].iter().all(|process| process.running().len() == ALL / 2));
+    second.terminate();
+    assert_eq!(second.wait_exit(), 0, "{}", second.said());
+    // The other stands still until this one has done its own part and had time to look at the rest.
+    first.signal("STOP");
     arena.send(400);
-    let mut ending = arena.start("b", &["--workers", "2", "--until-end"]);
+    let mut ending = arena.start("b", &["--workers", "1", "--until-end"]);
+    ending.until("half of it", |_| arena.rows() >= arena.sent() / 2);
+    let before = Instant::now();
+    while before.elapsed() < Duration::from_secs(3) && !ending.has_ended() {
+        breathe();
+    }
+    first.signal("CONT");
     assert_eq!(ending.wait_exit(), 0, "{}", ending.said());
     assert_eq!(arena.rows(), arena.sent(), "the other's part is done too");
     arena.assert_outputs();
