@@ -316,7 +316,7 @@ impl GroupMetadata {
     }
 
     /// The generation of the group, negative before the member has joined.
-    pub(super) fn generation(&self) -> i32 {
+    pub fn generation(&self) -> i32 {
         // Safety: the snapshot is alive.
         unsafe { rd::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()) }
     }

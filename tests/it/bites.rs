@@ -4,11 +4,16 @@
 
 mod wire;
 
-use std::collections::BTreeMap;
-
 use super::instances::arena::{Arena, Process, copy, servers};
 
 const LAST: i32 = super::instances::arena::PARTITIONS - 1;
+
+/// Harm depends on who is first, so a machine may be too slow for it in one scene or another; the protocol as it is
+/// must hold in any. A scene answers the signs of harm.
+fn check<const N: usize>(fault: &str, scene: impl Fn(&str) -> [bool; N]) {
+    assert!((0..5).any(|_| scene(fault) == [true; N]), "{fault} did no harm");
+    assert_eq!(scene(""), [false; N]);
+}
 
 /// Runs one instance of the fault build under these variables.
 fn start(arena: &Arena, name: &str, variables: &[(&str, &str)]) -> Process {
@@ -62,7 +67,7 @@ fn a_kafka_commit_is_not_repeated_before_it_was_asked_for() {
 /// behind them; one that was replaced is not the one that the request names.
 #[test]
 fn a_producer_is_not_used_again_after_an_indefinite_reply() {
-    for (broken, expect) in [("producer-kept", true), ("", false)] {
+    check("producer-kept", |broken| {
         let mut arena = Arena::open();
         let variables = [
             ("MILLSTREAM_BREAK", broken),
@@ -75,13 +80,16 @@ fn a_producer_is_not_used_again_after_an_indefinite_reply() {
         let before = wire::incarnation(&servers(), &name);
         arena.send_on(0, 20);
         process.until("in the next transaction", |process| process.has_reached("kafka-drained", 2));
-        assert_eq!(wire::incarnation(&servers(), &name) == before, expect, "{}", process.said());
-        assert_eq!(wire::commit(&servers(), &name, before) == 0, expect, "{}", process.said());
+        let kept = wire::incarnation(&servers(), &name) == before;
+        let obeyed = wire::commit(&servers(), &name, before) == 0;
+        println!("{}", process.said());
         drop(process);
         let process = start(&arena, "a", &[]);
         process.wait_ready();
-        assert_eq!(goes_wrong(&mut arena, &process, 1), expect, "{}", process.said());
-    }
+        let wrong = goes_wrong(&mut arena, &process, 1);
+        println!("{}", process.said());
+        [kept, obeyed, wrong]
+    });
 }
 
 #[test]
@@ -104,9 +112,11 @@ fn recovery_lets_go_of_a_task_that_was_fenced() {
         let process = start(&arena, "a", &[("MILLSTREAM_BREAK", broken)]);
         process.wait_ready();
         assert!(!goes_wrong(&mut arena, &process, 1), "{}", process.said());
+        let decided = || process.times_said(r#""decision":"WholeEpoch""#);
+        let before = decided();
         arena.query("UPDATE millstream.progress SET owner_epoch = owner_epoch + 1 WHERE partition = 1");
         arena.send(40);
-        let stuck = || process.times_said(r#""decision":"WholeEpoch""#) >= 9;
+        let stuck = || decided() >= before + 9;
         process.until("done or stuck", |_| arena.rows() == arena.sent() || stuck());
         assert_eq!(stuck(), expect, "{}", process.said());
         assert_eq!(arena.rows() < arena.sent(), expect);
@@ -116,12 +126,7 @@ fn recovery_lets_go_of_a_task_that_was_fenced() {
 /// A first process is frozen at a point of its first epoch, which is of one partition; a second on a copy of its state
 /// takes over as far as another point and is frozen there; then the first goes on from where it stood, to its end, and
 /// after it the second.
-fn take_over(
-    arena: &mut Arena,
-    broken: &str,
-    (first, second): (&str, &str),
-    partition: i32,
-) -> (String, Process) {
+fn take_over(arena: &mut Arena, broken: &str, (first, second): (&str, &str), partition: i32) -> Process {
     let aim = format!("{first}:1:6000");
     let mut frozen = start(arena, "a", &[("MILLSTREAM_BREAK", broken), ("MILLSTREAM_DWELL", &aim)]);
     frozen.wait_ready();
@@ -139,29 +144,28 @@ fn take_over(
     frozen.signal("CONT");
     assert_eq!(frozen.wait_exit(), 77, "{}", frozen.said());
     taker.signal("CONT");
-    (frozen.said(), taker)
+    println!("{}", frozen.said());
+    taker
 }
 
 #[test]
 fn an_offset_of_the_group_is_read_behind_the_fence() {
-    for (broken, expect) in [("group-offset-before-fence", true), ("", false)] {
+    check("group-offset-before-fence", |broken| {
         let mut arena = Arena::open();
-        let (said, taker) =
-            take_over(&mut arena, broken, ("kafka-committing", "take-group-offset-read:1"), 0);
+        let taker = take_over(&mut arena, broken, ("kafka-committing", "take-group-offset-read:1"), 0);
         let wrong = goes_wrong(&mut arena, &taker, 1);
-        assert_eq!(wrong, expect, "{said}\n{}", taker.said());
-    }
+        println!("{}", taker.said());
+        [wrong]
+    });
 }
 
 #[test]
 fn the_owner_epoch_keeps_a_stale_owner_from_stopping_the_rightful_one() {
-    for (broken, expect) in [("no-owner-epoch", true), ("", false)] {
+    check("no-owner-epoch", |broken| {
         let mut arena = Arena::open();
-        let points = ("kafka-offsets-sent", "take-decided:4");
-        let (said, taker) = take_over(&mut arena, broken, points, LAST);
+        let taker = take_over(&mut arena, broken, ("kafka-offsets-sent", "take-decided:4"), LAST);
         let wrong = goes_wrong(&mut arena, &taker, 1);
-        assert_eq!(wrong, expect, "{said}\n{}", taker.said());
-        let stopped: BTreeMap<String, String> = taker.stopped();
-        assert_eq!(stopped.values().any(|why| why.contains("PG_WENT_BACK")), expect, "{stopped:?}");
-    }
+        println!("{}", taker.said());
+        [wrong, taker.stopped().values().any(|why| why.contains("PG_WENT_BACK"))]
+    });
 }

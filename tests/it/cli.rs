@@ -278,6 +278,9 @@ fn reader_that_goes_away_is_no_fault() {
     assert_eq!((child.wait().expect("it ends").code(), &*stderr), (Some(0), ""));
 }
 
+/// Where nobody listens.
+const NOBODY: &str = "127.0.0.1:1";
+
 /// Answers one request with `body`.
 fn instance(status: &'static str, body: &'static str) -> (String, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -307,21 +310,19 @@ fn healthcheck_passes_on_what_the_instance_says() {
         answering.join().expect("answered");
         assert_eq!((said.code, &*said.stdout), (code, text), "{}", said.stderr);
     }
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    assert_eq!(run(&["healthcheck", "--http", &free.to_string()], b"").code, 69);
+    assert_eq!(run(&["healthcheck", "--http", NOBODY], b"").code, 69);
 }
 
 #[test]
 fn status_says_which_neighbour_does_not_answer() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let text = fs::read_to_string(path(FIFTY)).expect("the file is there");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("pipeline.yaml");
     let text = text
-        .replace("localhost:29092", &free.to_string())
-        .replace("postgres://localhost/none", &format!("postgres://nobody@{free}/none"));
+        .replace("localhost:29092", NOBODY)
+        .replace("postgres://localhost/none", &format!("postgres://nobody@{NOBODY}/none"));
     fs::write(&file, text).expect("written");
-    let arguments = ["status", &file.display().to_string(), "--http", &free.to_string(), "--output", "json"];
+    let arguments = ["status", &file.display().to_string(), "--http", NOBODY, "--output", "json"];
     let said = run(&arguments, b"");
     assert_eq!(said.code, 69, "{}", said.stderr);
     let json = said.json();

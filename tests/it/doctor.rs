@@ -34,6 +34,11 @@ aggregates:
     )
 }
 
+/// A server that is slow may not answer every time.
+fn doctor_of_servers(arena: &Arena) -> (Option<i32>, Vec<[String; 4]>) {
+    (0..5).map(|_| doctor(arena)).find(|(code, _)| *code != Some(69)).expect("servers that answer")
+}
+
 /// The exit code, and the findings by what was looked at: verdict, what was found, what to do.
 fn doctor(arena: &Arena) -> (Option<i32>, Vec<[String; 4]>) {
     let done =
@@ -57,14 +62,14 @@ fn promise_of_a_key_is_held_against_the_newest_records() {
         let key = "sources.clicks.keyed_by: user_id";
         findings.into_iter().find(|[what, ..]| what == key).unwrap()
     };
-    let (code, findings) = doctor(&arena);
+    let (code, findings) = doctor_of_servers(&arena);
     assert_eq!(code, Some(0), "{findings:?}");
     assert_eq!(about_key(findings)[1], "unknown", "there is no record yet");
 
     (0..10).for_each(|n| send(&arena, n % 4, &format!("u{n}")));
     arena.send_event(1, "no JSON");
     arena.flush();
-    let (code, findings) = doctor(&arena);
+    let (code, findings) = doctor_of_servers(&arena);
     assert_eq!(code, Some(0), "{findings:?}");
     let newest = findings.iter().find(|[what, ..]| what == "sources.clicks: newest records").unwrap();
     assert_eq!(newest[1..3], ["well", "11 looked at, 1 dead: NOT_JSON 1"]);
@@ -73,7 +78,7 @@ fn promise_of_a_key_is_held_against_the_newest_records() {
 
     send(&arena, 3, "u2");
     arena.flush();
-    let (code, findings) = doctor(&arena);
+    let (code, findings) = doctor_of_servers(&arena);
     assert_eq!(code, Some(1), "{findings:?}");
     let [_, verdict, found, mend] = about_key(findings);
     assert_eq!(verdict, "wrong");
@@ -87,7 +92,7 @@ fn what_a_run_would_be_refused_for_is_told_before() {
     let text = fs::read_to_string(arena.pipeline()).unwrap();
     let elsewhere = text.replace("    topic: ", "    topic: not-there-");
     fs::write(arena.pipeline(), elsewhere).unwrap();
-    let (code, findings) = doctor(&arena);
+    let (code, findings) = doctor_of_servers(&arena);
     assert_eq!(code, Some(1), "{findings:?}");
     assert!(findings.iter().any(|[_, verdict, found, _]| verdict == "wrong" && found == "not there"));
 

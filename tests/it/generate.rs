@@ -245,7 +245,7 @@ fn without_keys_events_go_to_every_partition_and_copies_where_they_came_from() {
         "--topic",
         &topic,
         "--acks",
-        "1",
+        "all",
         "--bootstrap-servers",
         &servers,
     ];

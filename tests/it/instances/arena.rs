@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream::kafka::{Admin, KafkaSettings};
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -30,8 +32,24 @@ pub struct Arena {
     database: Database,
     pub name: String,
     pub folder: tempfile::TempDir,
-    producer: BaseProducer,
+    producer: BaseProducer<Deliveries>,
     sent: i64,
+}
+
+/// Counts the records that did not arrive.
+#[derive(Default)]
+struct Deliveries {
+    failed: AtomicU64,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        self.failed.fetch_add(delivered.is_err().into(), Ordering::Relaxed);
+    }
 }
 
 pub fn servers() -> String {
@@ -46,7 +64,10 @@ fn make_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
         worker: 0,
         max_record_bytes: 1 << 20,
     };
-    Admin::open(&settings).unwrap().create_topic(name, partitions, config, LIMIT).unwrap();
+    let admin = Admin::open(&settings).unwrap();
+    admin.create_topic(name, partitions, config, LIMIT).unwrap();
+    // A broker answers before it knows the topic itself.
+    until("the topic", || admin.topic(name, LIMIT).unwrap().is_some());
 }
 
 /// A table of counts and a copy of every record.
@@ -88,7 +109,11 @@ impl Arena {
         let name = format!("instances-{}", uuid::Uuid::new_v4().simple());
         let folder = tempfile::tempdir().unwrap();
         make_topic(&name, PARTITIONS, &[]);
-        let producer = ClientConfig::new().set("bootstrap.servers", servers()).create().unwrap();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", servers())
+            .set("enable.idempotence", "true")
+            .create_with_context(Deliveries::default())
+            .unwrap();
         let arena = Arena { runtime, database, name, folder, producer, sent: 0 };
         let text = text(&arena.name, &servers(), &arena.database.url(None));
         fs::write(arena.pipeline(), text).unwrap();
@@ -119,7 +144,7 @@ impl Arena {
             let record = BaseRecord::<(), _>::to(&self.name).partition(partition).payload(&value);
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        self.producer.flush(LIMIT).unwrap();
+        self.flush();
         self.sent += count;
     }
 
@@ -140,6 +165,7 @@ impl Arena {
 
     pub fn flush(&self) {
         self.producer.flush(LIMIT).unwrap();
+        assert_eq!(self.producer.context().failed.load(Ordering::Relaxed), 0, "records were not delivered");
     }
 
     pub fn query(&self, sql: &str) -> String {
@@ -190,17 +216,20 @@ impl Arena {
         assert!(twice.is_empty(), "{twice:?}");
     }
 
+    /// Stops these instances in order, and looks once more: nothing came twice while somebody looked elsewhere.
+    pub fn assert_ended(&self, processes: impl IntoIterator<Item = Process>) {
+        for mut process in processes {
+            process.terminate();
+            assert_eq!(process.wait_exit(), 0, "{}", process.said());
+        }
+        assert_eq!([self.rows(), self.offsets()], [self.sent; 2]);
+        self.assert_outputs();
+    }
+
     /// How often each record stands in the output topic, as a reader of committed records sees it at present.
     pub fn outputs(&self) -> BTreeMap<i64, usize> {
         let topic = format!("{}.out", self.name);
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", servers())
-            .set("group.id", "none")
-            .set("isolation.level", "read_committed")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .create()
-            .unwrap();
+        let consumer = consumer("none");
         let mut all = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             all.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
@@ -208,9 +237,12 @@ impl Arena {
         consumer.assign(&all).unwrap();
         let mut seen: BTreeMap<i64, usize> = BTreeMap::new();
         let mut ended = BTreeSet::new();
+        let before = Instant::now();
         while ended.len() < all.count() {
+            assert!(before.elapsed() < LIMIT, "only partitions {ended:?} were read to their end");
             match consumer.poll(Duration::from_secs(1)) {
-                None => {}
+                // An error of this kind passes, or the time does.
+                None | Some(Err(KafkaError::MessageConsumption(_))) => {}
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }
@@ -221,6 +253,11 @@ impl Arena {
             }
         }
         seen
+    }
+
+    /// A consumer that reads this application's group without belonging to it.
+    pub fn onlooker(&self) -> BaseConsumer {
+        consumer(&self.name)
     }
 
     /// Starts an instance with the state directory of that name.
@@ -240,13 +277,12 @@ impl Arena {
         variables: &[(&str, &str)],
     ) -> Process {
         let state = self.folder.path().join(name);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let path = self.folder.path().join(format!("{name}-{port}.log"));
+        let path = self.folder.path().join(format!("{name}-{}.log", uuid::Uuid::new_v4().simple()));
         let log = File::create(&path).unwrap();
         let child = Command::new(program)
             .env("MILLSTREAM_PHASE_FILE", path.with_extension("phase"))
             .envs(variables.iter().copied())
-            .args(["run", "--http", &format!("127.0.0.1:{port}"), "--state-dir"])
+            .args(["run", "--http", "127.0.0.1:0", "--state-dir"])
             .arg(&state)
             .args(arguments)
             .arg(self.pipeline())
@@ -255,7 +291,7 @@ impl Arena {
             .stderr(log)
             .spawn()
             .unwrap();
-        Process { child, state, port, log: path }
+        Process { child, state, log: path }
     }
 
     /// Starts an instance and waits until it is ready.
@@ -270,7 +306,6 @@ impl Arena {
 pub struct Process {
     child: Child,
     pub state: PathBuf,
-    port: u16,
     log: PathBuf,
 }
 
@@ -279,8 +314,15 @@ impl Process {
         fs::read_to_string(self.state.join("INSTANCE")).unwrap().trim().to_owned()
     }
 
+    /// Where it answers, once it has said so: the system chose the port.
+    fn address(&self) -> Option<String> {
+        let said = self.everything_said();
+        let line = said.lines().find(|line| line.contains("http server listens"))?;
+        Some(serde_json::from_str::<Value>(line).ok()?["addr"].as_str()?.to_owned())
+    }
+
     fn ask(&self, path: &str) -> Option<Value> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut connection = TcpStream::connect(self.address()?).ok()?;
         write!(connection, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).ok()?;
@@ -354,10 +396,14 @@ impl Process {
     }
 
     pub fn wait_exit(&mut self) -> i32 {
+        self.wait_end().code().expect("no signal")
+    }
+
+    pub fn wait_end(&mut self) -> ExitStatus {
         let before = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().expect("no signal");
+                return status;
             }
             assert!(before.elapsed() < LIMIT, "it runs on:\n{}", self.said());
             breathe();
@@ -397,6 +443,23 @@ pub fn until(what: &str, condition: impl Fn() -> bool) {
         assert!(before.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
         breathe();
     }
+}
+
+/// How many members a group has at present.
+pub fn members(group: &str) -> usize {
+    let list = consumer(group).fetch_group_list(Some(group), LIMIT).unwrap();
+    list.groups().iter().map(|group| group.members().len()).sum()
+}
+
+fn consumer(group: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers())
+        .set("group.id", group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap()
 }
 
 /// Leaves the machine to whom it is waited for.

@@ -79,28 +79,28 @@ async fn outputs_only_and_settle_compare_owner_and_offset() {
 }
 
 /// Takes task 0, commits `[0, 5)` and stops within it.
-fn take_and_hold(database: &Arc<Database>, at: Step) -> Held {
+async fn take_and_hold(database: &Arc<Database>, at: Step) -> Held {
     hold_commit(database, at, async |session, hook| {
         let row = session.take(APPLICATION, &task(0), "held").await.unwrap().unwrap();
         let epoch = TestEpoch::of(vec![step(0, row.owner_epoch, 0, 5)]);
         session.commit_epoch(&epoch.commit(), hook).await
     })
+    .await
 }
 
 #[tokio::test]
 async fn witness_waits_for_a_commit_in_flight() {
     let database = Arc::new(Database::create().await);
     let (mut session, _) = started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = take_and_hold(&database, Step::Committing);
+    let mut reader = database.connect().await;
+    let held = take_and_hold(&database, Step::Committing).await;
     let plain = session.read_progress(APPLICATION, &[task(0)]).await.unwrap();
     assert_eq!(plain[0].next, Offset(0));
-    let reader = on_thread({
-        let database = Arc::clone(&database);
-        || async move { database.connect().await.lock_progress(APPLICATION, &[task(0)]).await }
-    });
-    database.wait_for_waiters(1).await;
-    assert_eq!(held.finish().unwrap(), CommitOutcome::Committed);
-    let rows = reader.join().unwrap().unwrap();
+    let tasks = [task(0)];
+    let (rows, first) =
+        tokio::join!(reader.lock_progress(APPLICATION, &tasks), held.finish_once_waited_for());
+    assert_eq!(first.unwrap(), CommitOutcome::Committed);
+    let rows = rows.unwrap();
     assert_eq!((rows[0].prev, rows[0].next), (Offset(0), Offset(5)));
 }
 
@@ -108,14 +108,15 @@ async fn witness_waits_for_a_commit_in_flight() {
 async fn frozen_owner_is_ended_by_its_successor() {
     let database = Arc::new(Database::create().await);
     let (mut session, _) = started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = take_and_hold(&database, Step::ProgressUpdated);
-    let taker = on_thread({
-        let database = Arc::clone(&database);
-        || async move { database.connect().await.take(APPLICATION, &task(0), "successor").await }
+    let mut taker = database.connect().await;
+    let held = take_and_hold(&database, Step::ProgressUpdated).await;
+    let disputed = task(0);
+    let (row, ended) = tokio::join!(taker.take(APPLICATION, &disputed, "successor"), async {
+        held.waited_for().await;
+        session.terminate_recorded_backend(APPLICATION, &disputed).await
     });
-    database.wait_for_waiters(1).await;
-    assert!(session.terminate_recorded_backend(APPLICATION, &task(0)).await.unwrap());
-    let row = taker.join().unwrap().unwrap().unwrap();
+    assert!(ended.unwrap());
+    let row = row.unwrap().unwrap();
     assert_eq!((row.next, row.owner_epoch), (Offset(0), OwnerEpoch(3)));
     let error = held.finish().unwrap_err();
     assert_eq!(error.recovery(), Recovery::RestartTask, "{error}");
@@ -150,7 +151,7 @@ async fn a_reconnected_owner_records_its_new_backend() {
 async fn a_lost_reply_to_commit_is_unknown() {
     let database = Arc::new(Database::create().await);
     started(&database, &plan(vec![page_views()]), &[0]).await;
-    let held = take_and_hold(&database, Step::Committing);
+    let held = take_and_hold(&database, Step::Committing).await;
     let end = "SELECT pg_terminate_backend(pid, 10000)::text FROM pg_stat_activity
          WHERE datname = current_database() AND state = 'idle in transaction'";
     assert_eq!(database.text(end).await, "true");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use millstream::postgres::{
     AggregateDelta, ClusterIdentity, CommitOutcome, Ddl, DeadLetter, EpochCommit, PostgresError, RecordRows,
@@ -62,16 +63,6 @@ impl Database {
         raw(&self.url(None)).await
     }
 
-    /// Waits until `n` sessions of this database wait for a lock.
-    pub async fn wait_for_waiters(&self, n: i64) {
-        let client = self.raw().await;
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < n {
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// The one text that a query returns.
     pub async fn text(&self, sql: &str) -> String {
         let rows = self.raw().await.query(sql, &[]).await.unwrap();
@@ -85,8 +76,8 @@ impl Drop for Database {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let admin = self.admin.clone();
         let drop = on_thread(move || async move { raw(&admin).await.batch_execute(&sql).await.unwrap() });
-        if !std::thread::panicking() {
-            drop.join().unwrap();
+        if drop.join().is_err() {
+            eprintln!("database {} is left behind", self.name);
         }
     }
 }
@@ -106,19 +97,25 @@ pub fn on_thread<F: Future<Output = T>, T: Send + 'static>(
     })
 }
 
+/// Longer than any session may wait for a lock, or hold one.
+const WAITERS_LIMIT: Duration = Duration::from_secs(60);
+
 /// A worker whose commit stands at a step until it is let go.
 pub struct Held {
+    watcher: tokio_postgres::Client,
     go: mpsc::Sender<()>,
     worker: JoinHandle<Result<CommitOutcome, PostgresError>>,
 }
 
 /// Commits on a thread and in a session of its own, with the hook that holds it at a step. Returns once it stands there.
-pub fn hold_commit<F>(database: &Arc<Database>, at: Step, commit: F) -> Held
+/// What the test needs besides is to be connected before: PostgreSQL ends a transaction that stands for some seconds.
+pub async fn hold_commit<F>(database: &Arc<Database>, at: Step, commit: F) -> Held
 where
     F: AsyncFnOnce(&mut Session, &mut dyn FnMut(Step)) -> Result<CommitOutcome, PostgresError>
         + Send
         + 'static,
 {
+    let watcher = database.raw().await;
     let (reached, wait) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let database = Arc::clone(database);
@@ -133,7 +130,7 @@ where
         commit(&mut session, &mut hook).await
     });
     wait.recv().unwrap();
-    Held { go, worker }
+    Held { watcher, go, worker }
 }
 
 impl Held {
@@ -144,9 +141,20 @@ impl Held {
     }
 
     /// The same, once another session waits for what it holds.
-    pub async fn finish_once_waited_for(self, database: &Database) -> Result<CommitOutcome, PostgresError> {
-        database.wait_for_waiters(1).await;
+    pub async fn finish_once_waited_for(self) -> Result<CommitOutcome, PostgresError> {
+        self.waited_for().await;
         self.finish()
+    }
+
+    /// Waits until another session waits for what it holds.
+    pub async fn waited_for(&self) {
+        let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        let before = Instant::now();
+        while !self.watcher.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0) {
+            assert!(before.elapsed() < WAITERS_LIMIT, "no session waits; was this machine too slow for it?");
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -133,11 +133,12 @@ async fn two_workers_with_the_same_ids_wait_for_each_other_and_end() {
             epoch.records = vec![RecordRows::new(&plan.record_tables[0], rows.iter().collect())];
             session.commit_epoch(&epoch.commit(), hook).await
         }
-    });
+    })
+    .await;
     let rows = [row("c", 2), row("b", 2), row("a", 2)];
     let mut epoch = TestEpoch::of(vec![step(1, epochs[1], 0, 3)]);
     epoch.records = vec![RecordRows::new(&plan.record_tables[0], rows.iter().collect())];
-    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for(&database));
+    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for());
     assert_eq!([first.unwrap(), second.unwrap()], [CommitOutcome::Committed, CommitOutcome::Committed]);
     let ids = "SELECT string_agg(concat(id, n), ' ' ORDER BY id) FROM clicks";
     assert_eq!(database.text(ids).await, "a1 b1 c2");

@@ -114,7 +114,8 @@ async fn readers_see_a_merge_whole_or_not_at_all() {
             epoch.sessions = sessions(&plan.aggregates[0], vec![kept("a", 100, 140, 3), gone("a", 140)]);
             session.commit_epoch(&epoch.commit(), hook).await
         }
-    });
+    })
+    .await;
     let before = "a 100 100 0 1 1 -\na 140 140 0 1 1 -";
     assert_eq!(database.text(ROWS).await, before, "nothing of it before the commit");
     assert_eq!(held.finish().unwrap(), CommitOutcome::Committed);

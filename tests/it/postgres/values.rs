@@ -81,10 +81,11 @@ async fn two_workers_at_one_new_row_count_what_both_have_seen() {
                 .add(&aggregate, vec![seen((1, "/"), 0..100, &[1.0, 1.0])]);
             session.commit_epoch(&epoch.commit(), hook).await
         }
-    });
+    })
+    .await;
     let epoch = TestEpoch::of(vec![step(1, epochs[1], 0, 1)])
         .add(&aggregate, vec![seen((1, "/"), 90..130, &[100.0])]);
-    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for(&database));
+    let (second, first) = tokio::join!(epoch.run(&mut session), held.finish_once_waited_for());
     assert_eq!([first.unwrap(), second.unwrap()], [CommitOutcome::Committed, CommitOutcome::Committed]);
     assert_eq!(database.text(ROWS).await, "1 / 2 130 1.0 1.0");
 }
