@@ -12,13 +12,19 @@ use super::session::bounded;
 pub(super) const CONTEXT: &str = "millstream.partials";
 
 /// The sum of two doubles as everybody but PostgreSQL has it: infinite where it leaves their range, which there is an error.
+///
+/// Exact: where the larger one is beyond half the range, all of these differences can be written as doubles, and a sum is
+/// rounded away from the largest double from half its last place on.
 pub(super) fn double_sum_sql(a: &str, b: &str) -> String {
-    let most = format!("'{:e}'::float8", f64::MAX);
+    let (high, low) = (format!("greatest({a}, {b})"), format!("least({a}, {b})"));
+    let [most, half, step] =
+        [f64::MAX, f64::MAX / 2.0, 2f64.powi(970)].map(|number| format!("'{number:e}'::float8"));
     format!(
-        "CASE WHEN {a} > 0 AND {a} < 'Infinity' THEN
-                CASE WHEN {b} > {most} - {a} AND {b} < 'NaN' THEN 'Infinity' ELSE {a} + {b} END
-            WHEN {a} < 0 AND {a} > '-Infinity' THEN
-                CASE WHEN {b} < -{most} - {a} THEN '-Infinity' ELSE {a} + {b} END
+        "CASE WHEN {a} IS NULL OR {b} IS NULL THEN NULL
+            WHEN {high} > {half} AND {high} < 'Infinity' AND {low} > 0 THEN
+                CASE WHEN {low} >= {most} - {high} + {step} THEN 'Infinity' ELSE {a} + {b} END
+            WHEN {low} < -{half} AND {low} > '-Infinity' AND {high} < 0 THEN
+                CASE WHEN {high} <= -{most} - {low} - {step} THEN '-Infinity' ELSE {a} + {b} END
             ELSE {a} + {b} END"
     )
 }

@@ -86,16 +86,20 @@ async fn two_epochs_merge_by_the_rules_of_sql() {
 #[tokio::test]
 async fn a_sum_of_doubles_that_leaves_their_range_is_infinite_in_one_epoch_or_two() {
     let database = Database::create().await;
-    let columns =
-        [("total", Function::Sum, DataType::Double), ("mean", Function::Avg, DataType::Double)];
+    let columns = [("total", Function::Sum, DataType::Double), ("mean", Function::Avg, DataType::Double)];
     let aggregate = per_page("prices", &columns);
     let (mut session, epochs) = started(&database, &plan(vec![aggregate.clone()]), &[0]).await;
-    let (most, tiny) = (f64::MAX, f64::MIN_POSITIVE);
+    let (most, tiny, edge) = (f64::MAX, f64::from_bits(1), 2f64.powi(970));
     let cases = [
         [most, most],
         [-most, -most],
         [most, -most],
         [most, tiny],
+        [-tiny, tiny],
+        [most, edge],
+        [-edge, -most],
+        [edge.next_down(), most],
+        [most / 2.0 + edge, most / 2.0 + edge],
         [f64::INFINITY, most],
         [-most, f64::INFINITY],
         [f64::INFINITY, f64::NEG_INFINITY],
@@ -104,17 +108,18 @@ async fn a_sum_of_doubles_that_leaves_their_range_is_infinite_in_one_epoch_or_tw
     ];
     for (prev, which) in [(0, 0), (1, 1)] {
         let row = |(i, case): (usize, &[f64; 2])| {
-            delta(1, &format!("/{i}"), vec![double(case[which], 1), double(case[which], 1)])
+            delta(1, &format!("/{i:02}"), vec![double(case[which], 1), double(case[which], 1)])
         };
         let rows = cases.iter().enumerate().map(row).collect();
         let epoch = TestEpoch::of(vec![step(0, epochs[0], prev, prev + 1)]).add(&aggregate, rows);
         assert_eq!(epoch.run(&mut session).await.unwrap(), CommitOutcome::Committed);
     }
-    let found = database.raw().await.query("SELECT total, mean FROM prices ORDER BY page_url", &[]).await.unwrap();
+    let found =
+        database.raw().await.query("SELECT total, mean FROM prices ORDER BY page_url", &[]).await.unwrap();
     for (row, [a, b]) in found.iter().zip(cases) {
         let same = |found: f64, expect: f64| found == expect || found.is_nan() && expect.is_nan();
         let (total, mean) = (row.get::<_, f64>(0), row.get::<_, f64>(1));
-        assert!(same(total, a + b) && same(mean, (a + b) / 2.0), "{a} and {b}: {total}, {mean}");
+        assert!(same(total, a + b) && same(mean, (a + b) / 2.0), "{a:e} and {b:e}: {total:e}, {mean:e}");
     }
     assert_eq!(found.len(), cases.len());
 }
