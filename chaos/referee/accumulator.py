@@ -7,6 +7,7 @@ Tested: `tests/test_judge.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -42,7 +43,8 @@ class Column:
             return isinstance(found, float) and self.accepts(state, found)
         if self.tolerance is None:
             return type_family(expected) == type_family(found) and expected == found
-        return isinstance(found, float) and abs(found - expected) <= self.tolerance(state)
+        tolerance = self.tolerance(state)
+        return isinstance(found, float) and (math.isinf(tolerance) or abs(found - expected) <= tolerance)
 
 
 def type_family(value: object) -> type:

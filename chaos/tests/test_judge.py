@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chaos.referee import instant
+from chaos.referee.accumulator import sum_column
+from chaos.referee.expression import Typed
 from chaos.referee.percentile import Percentile
 from chaos.referee.pipeline import Unsupported
 
@@ -243,3 +245,13 @@ def test_a_rank_that_rounding_blurs_may_be_either() -> None:
 def test_what_is_not_judged_is_refused(text: str) -> None:
     with pytest.raises(Unsupported):
         World(TEXT.replace("count(*)", text, 1)).referee()
+
+
+def test_a_sum_whose_parts_leave_the_range_may_be_whatever_its_order_gave() -> None:
+    column = sum_column("total", Typed("double", lambda row: row), lambda row: row)
+    state = column.initial
+    for value in (1e308, 1e308, -1e308):
+        state = column.add(state, value)
+    assert column.agrees(state, float("inf")) and column.agrees(state, 1e308)
+    assert not column.agrees(state, None)
+    assert not column.agrees(column.add(None, 1e307), float("inf"))
