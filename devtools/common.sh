@@ -39,8 +39,13 @@ runs_as() { # runs_as PID TEXT
 
 gone() { ! runs_as "$@"; }
 
-# A process that has ended keeps its number until its parent collects it.
-ended() { [[ -z $(tr '\0' ' ' < "/proc/$1/cmdline") ]]; } 2>/dev/null
+# A process that has ended keeps its number until its parent collects it. Not by its command line: that is empty for a moment
+# while it becomes another program.
+ended() {
+  local stat
+  { read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 0
+  [[ ${stat##*) } == [ZX]* ]]
+}
 collected() { [[ ! -e /proc/$1 ]]; }
 
 # Waits until CONDITION (a function or command) holds; false after SECONDS.
@@ -54,6 +59,12 @@ wait_until() { # wait_until SECONDS CONDITION...
 }
 
 port_open() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+port_free() { ! port_open "$1"; }
+
+# The port of a server that was killed closes a moment after the process has lost its command line.
+need_port() { # need_port PORT VARIABLE
+  wait_until 5 port_free "$1" || die "port $1 is taken by another process: stop it, or set $2 to a free one"
+}
 
 show_log_end() { # show_log_end FILE
   [[ -r $1 ]] || return 0

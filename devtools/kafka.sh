@@ -110,8 +110,7 @@ kafka_launch() {
 
 kafka_start() {
   kafka_pid >/dev/null && return
-  ! port_open "$kafka_port" ||
-    die "port $kafka_port is taken by another process: stop it, or set MILLSTREAM_DEV_KAFKA_PORT to a free one"
+  need_port "$kafka_port" MILLSTREAM_DEV_KAFKA_PORT
   kafka_get
   kafka_write_config
   kafka_format

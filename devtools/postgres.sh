@@ -75,7 +75,8 @@ postgres_launch() {
       -c unix_socket_directories= < /dev/null >> "$logs/postgres.log" 2>&1
   ) &
   postgres_launched=$!
-  wait_until 60 postgres_ready_or_gone && postgres_pid >/dev/null
+  # What was launched may have found another one that starts: then it is gone, and that one is not ready yet.
+  wait_until 60 postgres_ready_or_gone && postgres_answers
 }
 
 postgres_sql() { # postgres_sql DATABASE SQL
@@ -85,8 +86,7 @@ postgres_sql() { # postgres_sql DATABASE SQL
 
 postgres_start() {
   if ! postgres_pid >/dev/null; then
-    ! port_open "$postgres_port" ||
-      die "port $postgres_port is taken by another process: stop it, or set MILLSTREAM_DEV_POSTGRES_PORT to a free one"
+    need_port "$postgres_port" MILLSTREAM_DEV_POSTGRES_PORT
     postgres_make_home
     postgres_init
     # The processes of a killed server hold its memory for a moment, and a new server refuses to start beside them.
