@@ -10,7 +10,7 @@ from chaos.paths import REPEATED, LogMark
 LINES = [
     {"level": "INFO", "message": "epoch recovered", "decision": "OutputsOnly"},
     {"level": "INFO", "message": "epoch recovered", "decision": "OutputsOnly"},
-    {"level": "WARN", "message": "a broker went down or was slow during a commit; making a new producer"},
+    {"level": "WARN", "message": "a connection was lost or a broker was slow; making a new producer"},
     {"level": "WARN", "message": "task dropped; it will be taken again", "reason": "fenced"},
     {"level": "ERROR", "message": "REFUSED"},
     {"level": "INFO", "message": "something else"},

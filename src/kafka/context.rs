@@ -42,13 +42,13 @@ pub enum GroupEvent {
 pub(super) struct Journal {
     told: Mutex<Option<Stopwatch>>,
     reason: Mutex<String>,
-    broker_down: AtomicBool,
+    connection_lost: AtomicBool,
 }
 
 impl Journal {
-    /// Whether a broker went down or closed a connection since this was asked last.
-    pub fn take_broker_down(&self) -> bool {
-        self.broker_down.swap(false, Ordering::Relaxed)
+    /// Whether a connection was lost since this was asked last.
+    pub fn take_connection_lost(&self) -> bool {
+        self.connection_lost.swap(false, Ordering::Relaxed)
     }
 
     /// What librdkafka said about its last error.
@@ -72,7 +72,7 @@ impl ClientContext for Journal {
     fn log(&self, level: Level, facility: &str, line: &str) {
         // Why: a connection that was merely closed is told as a line and no error, whatever was on its way.
         if facility == "FAIL" {
-            self.broker_down.store(true, Ordering::Relaxed);
+            self.connection_lost.store(true, Ordering::Relaxed);
         }
         // Why: connection failures come again as errors, and settings meant for the other kind of client are no fault.
         let known = matches!(facility, "FAIL" | "ERROR" | "CONFWARN");
@@ -92,7 +92,7 @@ impl ClientContext for Journal {
             Code::TimedOutQueue,
         ];
         if error.rdkafka_error_code().is_some_and(|code| down.contains(&code)) {
-            self.broker_down.store(true, Ordering::Relaxed);
+            self.connection_lost.store(true, Ordering::Relaxed);
         }
         reason.clone_into(&mut lock(&self.reason));
         self.tell(&error, reason);

@@ -114,7 +114,7 @@ impl Producer {
             .map_err(|error| KafkaError::of_client("init transactions", error))?;
         // Before this nothing was sent that could come late.
         self.serve_all();
-        self.client.context().journal.take_broker_down();
+        self.client.context().journal.take_connection_lost();
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Producer {
     /// or the delayed copy meets the next transaction.
     pub fn in_doubt(&self) -> bool {
         self.serve_all();
-        if self.client.context().journal.take_broker_down() {
+        if self.client.context().journal.take_connection_lost() {
             self.in_doubt.store(true, Ordering::Relaxed);
         }
         self.in_doubt.load(Ordering::Relaxed)

@@ -194,7 +194,7 @@ impl Worker {
     /// A delayed copy of a request that succeeded must not meet the next transaction.
     pub(super) fn recycle_doubtful_producer(&mut self) -> Result<(), Halt> {
         if self.links.producer_in_doubt() {
-            tracing::warn!("a broker went down or was slow during a commit; making a new producer");
+            tracing::warn!("a connection was lost or a broker was slow; making a new producer");
             self.links.discard_producer();
             self.links.producer()?;
         }

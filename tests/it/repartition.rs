@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::cli::{path, run, try_lines};
 use super::instances::arena::{Arena, PARTITIONS, until};
-use super::sessions::{EVENTS, FEW, ROWS, USERS, counted, event, expected, pipeline};
+use super::sessions::{EVENTS, ROWS, USERS, counted, event, expected, live_twice, pipeline};
 
 const USER_SESSIONS: &str = "pipelines/user-sessions.yaml";
 
@@ -79,22 +79,7 @@ fn killed_and_restarted_with_and_without_its_state_a_run_leaves_them_too() {
 /// Whether records were under way each time it was killed.
 fn killed_and_restarted() -> bool {
     let arena = Arena::with(unkeyed);
-    let (mut sent, mut under_way) = (0, true);
-    for until_n in [EVENTS / 3, 2 * EVENTS / 3] {
-        let process = arena.start_ready("a", &["--workers", "2"]);
-        send(&arena, sent..sent + FEW);
-        until("rows", || counted(&arena) > sent);
-        begin_sending(&arena, sent + FEW..until_n);
-        let state = process.state.join("tasks");
-        drop(process);
-        under_way &= counted(&arena) < until_n;
-        arena.flush();
-        // The last life begins without local state: it replays both topics, muted.
-        if sent > 0 {
-            fs::remove_dir_all(state).unwrap();
-        }
-        sent = until_n;
-    }
+    let (sent, under_way) = live_twice(&arena, "2", begin_sending);
     let _last = arena.start_ready("a", &["--workers", "2"]);
     send(&arena, sent..EVENTS);
     assert_everything(&arena);

@@ -107,7 +107,7 @@ records:
 pub(super) const USERS: i64 = 40;
 pub(super) const EVENTS: i64 = 6_000;
 /// So many events of a life show that it works; the rest of them is under way when it is killed.
-pub(super) const FEW: i64 = 100;
+const FEW: i64 = 100;
 
 /// Time in seconds and user of each event: users come for ten events and pause for three minutes, which jitter bridges
 /// now and then.
@@ -168,26 +168,37 @@ fn killed_and_restarted_with_and_without_its_state_a_run_leaves_the_sessions_of_
     assert!((0..5).any(|_| killed_and_restarted()), "killed when nothing was under way");
 }
 
-/// Whether records were under way each time it was killed.
-fn killed_and_restarted() -> bool {
-    let arena = Arena::with(pipeline);
+/// Two lives, each killed while it works off events that `begin` sends; the one to come has no local state. Answers how many
+/// events were sent, and whether records were under way each time.
+pub(super) fn live_twice(
+    arena: &Arena,
+    workers: &str,
+    begin: impl Fn(&Arena, std::ops::Range<i64>),
+) -> (i64, bool) {
     let (mut sent, mut under_way) = (0, true);
     for until_n in [EVENTS / 3, 2 * EVENTS / 3] {
-        let process = arena.start_ready("a", &["--workers", "1"]);
-        begin_sending(&arena, sent..sent + FEW);
+        let process = arena.start_ready("a", &["--workers", workers]);
+        begin(arena, sent..sent + FEW);
         arena.flush();
-        until("rows", || counted(&arena) > sent);
-        begin_sending(&arena, sent + FEW..until_n);
+        until("rows", || counted(arena) > sent);
+        begin(arena, sent + FEW..until_n);
         let state = process.state.join("tasks");
         drop(process);
-        under_way &= counted(&arena) < until_n;
+        under_way &= counted(arena) < until_n;
         arena.flush();
-        // The last life begins without local state: it replays what PostgreSQL holds, muted.
+        // The last life begins without it: it replays what PostgreSQL and Kafka hold, muted.
         if sent > 0 {
             fs::remove_dir_all(state).unwrap();
         }
         sent = until_n;
     }
+    (sent, under_way)
+}
+
+/// Whether records were under way each time it was killed.
+fn killed_and_restarted() -> bool {
+    let arena = Arena::with(pipeline);
+    let (sent, under_way) = live_twice(&arena, "1", begin_sending);
     let _last = arena.start_ready("a", &["--workers", "1"]);
     begin_sending(&arena, sent..EVENTS);
     arena.flush();
